@@ -1,0 +1,324 @@
+"""The commands. The only place that prints errors and chooses exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from runner import plan as planning
+from runner import recipe as recipes
+from runner import terminal
+from runner.errors import RunnerError
+from runner.problems import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Turns the user's errors into lines on stderr and an exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RunnerError as error:
+            for line in error.lines:
+                click.echo(line, err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted. Run again to go on.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:  # the reader of our output went away
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Make persona models from recipes. `make` shows the same commands as targets."""
+    _read_env(Path(".env"))
+
+
+def _read_env(path: Path) -> None:
+    """NAME=value lines into the environment, where it does not hold the name already."""
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name, equals, value = line.strip().removeprefix("export ").partition("=")
+            if equals and not name.startswith("#"):
+                os.environ.setdefault(name.strip(), value.strip().strip("\"'"))
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _variant(command: F) -> F:
+    command = click.option("--variant", "-V", default="", help="Variants to merge in, in order: smoke or smoke,gpu.")(command)
+    return click.option("--set", "settings", default="", help='Single values: "steps.voice.epochs=1 matrix.trait=[openness]".')(command)
+
+
+def _load(name: str, variant: str, settings: str) -> recipes.Recipe:
+    from runner.variants import settings as split
+
+    chosen = [one.strip() for one in variant.split(",") if one.strip()]
+    return recipes.load(recipes.find(name), chosen, split(settings))
+
+
+# Proving and looking
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", help="How problems are printed.")
+def check(names: tuple[str, ...], form: str) -> None:
+    """Prove recipes, every variant of each: all problems at once. No names: all recipes."""
+    paths = [recipes.find(name) for name in names] or recipes.every()
+    if not paths:
+        raise RunnerError("recipes/: no recipes here. Write recipes/<name>.yaml, or run this where recipes/ is.")
+    found = {path: recipes.check(path) for path in paths}
+    problems = [problem for held in found.values() for problem in held]
+    if form == "json":
+        click.echo(json.dumps([_as_json(problem) for problem in problems], ensure_ascii=False, indent=1))
+    elif form == "github":
+        for problem in problems:
+            level = "warning" if problem.warning else "error"
+            click.echo(f"::{level} file={problem.mark.file},line={problem.mark.line},col={problem.mark.column}::{problem.message}")
+    else:
+        for path, held in found.items():
+            for problem in held:
+                click.echo(str(problem), err=True)
+            errors = sum(not problem.warning for problem in held)
+            click.echo(f"{path}: {'ok' if not errors else f'{errors} problem' + 's' * (errors > 1)}")
+    if any(not problem.warning for problem in problems):
+        sys.exit(1)
+
+
+def _as_json(problem: Problem) -> dict[str, Any]:
+    level = "warning" if problem.warning else "error"
+    return {"file": problem.mark.file, "line": problem.mark.line, "column": problem.mark.column, "level": level, "message": problem.message}
+
+
+@main.command()
+@click.argument("name")
+@_variant
+@click.option("--target", default="all", help="all, a verb, or step/NAME.")
+@click.option("--make", "for_make", is_flag=True, help="Write the plan for Make and print its path.")
+def plan(name: str, variant: str, settings: str, target: str, for_make: bool) -> None:
+    """What would run, and why."""
+    made = planning.make(_load(name, variant, settings))
+    picked = _pick(made, target)
+    if for_make:
+        path = _written(made)
+        if not any(step.why for step in picked):
+            say(f"{made.recipe.label}: nothing to do, {_steps(len(picked))} made.")
+            _say_results(made, picked)
+        click.echo(path)
+        return
+    rows = [[step.name, f"{step.node.verb} {step.node.kind}", "run" if step.why else "made", step.why or _made(made, step)] for step in picked]
+    click.echo(terminal.table(["step", "does", "state", "why"], rows))
+    stale = sum(bool(step.why) for step in picked)
+    click.echo(f"\n{made.recipe.label}: {stale} of {_steps(len(picked))} to run.")
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' * (count != 1)}"
+
+
+def _pick(made: planning.Plan, target: str) -> list[planning.Planned]:
+    from runner.problems import suggest
+    from runner.schema import VERBS
+
+    wanted = target.removeprefix("step/")
+    known = {name for step in made.steps for name in (step.name, step.node.instance.written)}
+    if wanted not in {"all", *VERBS, *known}:
+        raise RunnerError(f"{made.recipe.path}: no step '{wanted}'.{suggest(wanted, known, 'Steps')}")
+    return made.pick(wanted)
+
+
+def _written(made: planning.Plan) -> Path:
+    try:
+        return planning.write(made)
+    except OSError as error:
+        raise RunnerError(f"{error.filename or made.root}: {error.strerror}. artifacts/ must be writable; set ARTIFACTS= to put it elsewhere.") from error
+
+
+def _record(made: planning.Plan, step: planning.Planned) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((made.root / "store" / step.key / "step.json").read_text(encoding="utf-8"))
+    return record
+
+
+def _made(made: planning.Plan, step: planning.Planned) -> str:
+    return _summary(_record(made, step))
+
+
+def _summary(record: dict[str, Any]) -> str:
+    """'420 rows, 12 dropped (9 system message, 3 bot), 0.3 s'."""
+    rows = record["rows"]
+    out = " + ".join(f"{count} {'rows' if part == 'rows' else part}" for part, count in rows["out"].items())
+    dropped = sum(rows["dropped"].values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rows["dropped"].items())
+    return ", ".join(filter(None, [out, f"{dropped} dropped ({reasons})" if dropped else "", terminal.duration(record["seconds"])]))
+
+
+def _say_results(made: planning.Plan, picked: list[planning.Planned]) -> None:
+    for step in picked:
+        if step.node.verb == "evaluate":
+            say("\n" + terminal.tables(_record(made, step)["facts"]))
+
+
+# Doing
+
+
+@main.command()
+@click.argument("name")
+@_variant
+@click.option("--target", default="all", help="all, a verb, or step/NAME.")
+def run(name: str, variant: str, settings: str, target: str) -> None:
+    """Make a recipe in this one process, without Make: the same graph, the same results."""
+    made = planning.make(_load(name, variant, settings))
+    picked = _pick(made, target)
+    path = _written(made)
+    if not any(step.why for step in picked):
+        say(f"{made.recipe.label}: nothing to do, {_steps(len(picked))} made.")
+        _say_results(made, picked)
+        return
+    held = _plan_file(path.with_suffix(".json"))
+    for step in picked:
+        _execute(held, step.key, made.root)
+
+
+@main.command()
+@click.argument("plan_file", type=click.Path(path_type=Path))
+@click.argument("key")
+def execute(plan_file: Path, key: str) -> None:
+    """Make one step of a written plan. Make calls this."""
+    path = plan_file.with_suffix(".json")
+    _execute(_plan_file(path), key, path.parent.parent)
+
+
+def _plan_file(path: Path) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return held
+
+
+def _execute(held: dict[str, Any], key: str, root: Path) -> None:
+    from runner.execute import execute as make_step
+
+    record = make_step(held, key, root, say, terminal.bar)
+    if record:
+        say(f"{record['spec']['name']}: {_summary(record)}")
+        if record["spec"]["verb"] == "evaluate":
+            click.echo("\n" + terminal.tables(record["facts"]))
+    sys.stdout.flush()
+
+
+
+
+# Looking
+
+
+@main.command("list")
+def list_recipes() -> None:
+    """Recipes and their variants."""
+    from runner import look
+
+    click.echo(terminal.table(["recipe", "title", "steps", "variants"], look.listing()))
+
+
+@main.command()
+@click.argument("name")
+@_variant
+def status(name: str, variant: str, settings: str) -> None:
+    """Every step: made or not, its rows, its time."""
+    made = planning.make(_load(name, variant, settings))
+    rows = []
+    for step in made.steps:
+        record = None if step.why else _record(made, step)
+        state = f"to run: {step.why}" if step.why else "made"
+        rows.append([step.name, f"{step.node.verb} {step.node.kind}", state, _rows(record), terminal.duration(record["seconds"]) if record else ""])
+    click.echo(terminal.table(["step", "does", "state", "rows", "took"], rows))
+
+
+def _rows(record: dict[str, Any] | None) -> str:
+    return " + ".join(str(count) for count in record["rows"]["out"].values()) if record else ""
+
+
+@main.command()
+@click.argument("name")
+@_variant
+def graph(name: str, variant: str, settings: str) -> None:
+    """The recipe's graph in Mermaid."""
+    from runner import look
+
+    click.echo(look.mermaid(planning.make(_load(name, variant, settings))))
+
+
+@main.command()
+@click.argument("kind")
+def explain(kind: str) -> None:
+    """The keys of a kind: train.sft, decoding.sample; of a verb, its kinds."""
+    from runner import docs
+
+    click.echo(docs.explain(kind))
+
+
+@main.command()
+@click.argument("name")
+@click.argument("step")
+@_variant
+@click.option("--rows", "count", default=5, help="How many rows.")
+def show(name: str, step: str, variant: str, settings: str, count: int) -> None:
+    """The first rows of a step; for training, the text with what is learned marked."""
+    from runner import show as showing
+
+    made = planning.make(_load(name, variant, settings))
+    wanted = step.removeprefix("step/")
+    _pick(made, wanted)
+    for one in made.steps:
+        if wanted in (one.name, one.node.instance.written):
+            click.echo(showing.step(made, one, count, color=sys.stdout.isatty()))
+
+
+# Keeping house
+
+
+@main.command()
+@click.argument("name")
+def clean(name: str) -> None:
+    """Remove what was made for one recipe, unless another recipe needs it."""
+    from runner import look
+
+    recipes.find(name)
+    _say_removed(*look.clean(name))
+
+
+@main.command()
+def gc() -> None:
+    """Remove what no recipe and no variant reaches."""
+    from runner import look
+
+    _say_removed(*look.sweep())
+
+
+def _say_removed(steps: int, size: int) -> None:
+    click.echo(f"{_steps(steps)} removed, {size / 1e6:.1f} MB.")
+
+
+@main.command()
+@click.option("--check", "only_check", is_flag=True, help="Only say what is out of date.")
+def docs(only_check: bool) -> None:
+    """Write the editor schema and the reference from schemas/."""
+    from runner import docs as writing
+
+    if only_check:
+        stale = writing.stale()
+        if stale:
+            raise RunnerError(*(f"{path}: out of date. Run make docs." for path in stale))
+        return
+    for path in writing.write():
+        click.echo(str(path))

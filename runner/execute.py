@@ -1,0 +1,249 @@
+"""One step: lock, build in <key>.part, step.json last, sync, rename. A killed step leaves a .part that the next run goes on with."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from runner import schema
+from runner.digests import Digests
+from runner.errors import DataError, StepError
+from runner.files import count_rows, digest, file_digest, read_rows, sync_folder, write_json, write_text
+from runner.locks import held
+from runner.plan import KEY_LENGTH, Spec, link, material
+from runner.recipe import data_files
+from runner.step import Bar, Decoding, Input, Model, Out, Prompt, Step, no_bar
+
+_NOT_OUTPUT = ("step.json", "step.log", "side.jsonl")  # what may differ from run to run
+_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "openai", "jinja2", "ijson")
+Say = Callable[[str], None]
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def execute(plan: dict[str, Any], key: str, root: Path, say: Say = quiet, bar: Bar = no_bar) -> dict[str, Any] | None:
+    """Make one step of a plan, unless it is made; returns its step.json where it ran, None where nothing was to do.
+
+    Raises RunnerError where the step, its data or the machine does not allow it; the .part folder stays for the next run.
+    """
+    spec = plan["steps"][key]
+    store = root / "store"
+    with _plain_words(root), held(store / f"{key}.lock", lambda: say(f"{spec['name']}: another run is making it; waiting")):
+        done = None
+        if not (store / key / "step.json").is_file():
+            _check_inputs(spec, root)
+            done = _linked(plan, spec, root, say) or _built(plan, spec, root, say, bar)
+        link(root, plan["label"], spec["name"], key)
+    return done
+
+
+@contextmanager
+def _plain_words(root: Path) -> Iterator[None]:
+    """A full disk or a folder that may not be written, in one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.strerror is None:
+            raise
+        raise StepError(f"{error.filename or root}: {error.strerror}. Nothing finished is lost: mend that and run again.") from error
+    except Exception as error:
+        if "No space left on device" not in str(error):
+            raise
+        raise StepError(f"{root}: No space left on device. Nothing finished is lost: free some and run again.") from error
+
+
+def _check_inputs(spec: Spec, root: Path) -> None:
+    """What the step reads must be made, and its data as it was when the plan was written."""
+    problems = []
+    for path, inputs in spec["inputs"].items():
+        missing = [one["step"] for one in inputs if not (root / "store" / one["key"] / "step.json").is_file()]
+        problems += [f"{spec['name']}.{path}: '{name}' is not made yet. Run it first." for name in missing]
+    if spec["folder"]:
+        folder = Path(spec["folder"])
+        digests = Digests(root / "cache" / "files.json")
+        now = {str(path.relative_to(folder)): digests.of(path) for path in data_files(folder)}
+        changed = sorted(name for name in {*now, *spec["files"]} if now.get(name) != spec["files"].get(name))
+        problems += [f"{folder / name}: changed since the plan was made. Run again." for name in changed]
+    if problems:
+        raise DataError(*problems)
+
+
+def _shallow(spec: Spec, root: Path) -> str:
+    """The key by the content of the inputs instead of their keys: equal for a step that would do the same again."""
+    made = material(spec)
+
+    def content(value: Any) -> Any:
+        if isinstance(value, dict):
+            held = {name: content(item) for name, item in value.items() if name != "key"}
+            return held | {"content": _content(root, value["key"], value.get("part"))} if isinstance(value.get("key"), str) else held
+        return [content(item) for item in value] if isinstance(value, list) else value
+
+    return digest({name: content(value) if name in ("inputs", "models", "decodings") else value for name, value in made.items()})[:KEY_LENGTH]
+
+
+def _content(root: Path, key: str, part: str | None) -> Any:
+    """The digests of what a reader sees of a step: its files, less what it rejected; only one file for a part."""
+    outputs = json.loads((root / "store" / key / "step.json").read_text(encoding="utf-8"))["outputs"]
+    return outputs.get(f"{part}.jsonl") if part else {name: value for name, value in outputs.items() if name != "rejected.jsonl"}
+
+
+def _linked(plan: dict[str, Any], spec: Spec, root: Path, say: Say) -> dict[str, Any] | None:
+    """Early cut-off: a finished step with equal parameters and equal inputs is taken over, file by file, by hard links."""
+    pointer = root / "cache" / "content" / _shallow(spec, root)
+    other = root / "store" / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    if other is None or not (other / "step.json").is_file() or other.name == spec["key"]:
+        return None
+    part = _fresh_part(root, spec["key"])
+    for path in sorted(other.rglob("*")):
+        if path.is_file() and path.name not in _NOT_OUTPUT:
+            (part / path.relative_to(other)).parent.mkdir(parents=True, exist_ok=True)
+            _hard_link(path, part / path.relative_to(other))
+    record = json.loads((other / "step.json").read_text(encoding="utf-8"))
+    record |= {"key": spec["key"], "spec": spec, "same_as": other.name}
+    _finish(part, record)
+    say(f"{spec['name']}: its inputs hold the same content as before; taken over")
+    return record
+
+
+def _hard_link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)  # a file system without hard links
+
+
+def _fresh_part(root: Path, key: str) -> Path:
+    part = root / "store" / f"{key}.part"
+    if part.is_dir():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    return part
+
+
+def _built(plan: dict[str, Any], spec: Spec, root: Path, say: Say, bar: Bar) -> dict[str, Any]:
+    """Run the kind's module in the .part folder and write step.json."""
+    fragment = schema.fragment(spec["verb"], spec["kind"])
+    part = root / "store" / f"{spec['key']}.part"
+    if not (part.is_dir() and fragment.get("x-resumes")):
+        part = _fresh_part(root, spec["key"])
+    step, out = step_of(spec, root), Out(part, bar, lambda line: say(f"{spec['name']}: {line}"))
+    say(f"{spec['name']}: {spec['verb']} {spec['kind']}")
+    started = time.time()
+    try:
+        with _device(fragment, root, spec, say):
+            module = importlib.import_module(f"runner.steps.{spec['verb']}.{spec['kind'].replace('-', '_')}")
+            facts = module.run(step, out) or {}
+    finally:
+        out.close()
+    record = _record(plan, spec, root, part, facts, time.time() - started)
+    _finish(part, record)
+    write_text(root / "cache" / "content" / _shallow(spec, root), spec["key"] + "\n")
+    return record
+
+
+@contextmanager
+def _device(fragment: dict[str, Any], root: Path, spec: Spec, say: Say) -> Iterator[None]:
+    """Steps that load models run one at a time: side by side they slow each other, or run out of memory."""
+    if not fragment.get("x-device"):
+        yield
+        return
+    with held(root / "cache" / "device.lock", lambda: say(f"{spec['name']}: waits for the device")):
+        yield
+
+
+def step_of(spec: Spec, root: Path) -> Step:
+    """The step as its kind sees it."""
+    folder = Path(spec["folder"]).absolute() if spec["folder"] else None
+    return Step(
+        name=spec["name"],
+        verb=spec["verb"],
+        kind=spec["kind"],
+        params={key: value for key, value in spec["params"].items() if key != spec["verb"]},
+        artifacts=root,
+        matrix=spec["matrix"],
+        texts=spec["texts"],
+        inputs={path: tuple(Input(one["step"], root / "store" / one["key"], one["part"], one["columns"]) for one in held_) for path, held_ in spec["inputs"].items()},
+        models={path: tuple(model_of(one, root) for one in held_) for path, held_ in spec["models"].items()},
+        prompts={path: prompt_of(one) for path, one in spec["prompts"].items()},
+        decodings={path: decoding_of(one, root) for path, one in spec["decodings"].items()},
+        learned=prompt_of(spec["learned"]) if spec["learned"] else None,
+        folder=folder,
+        files=tuple(folder / name for name in spec["files"]) if folder else (),
+    )
+
+
+def model_of(spec: Spec, root: Path) -> Model:
+    if spec["entry"]:
+        return Model(spec["name"], spec["entry"])
+    base = model_of(spec["base"], root) if spec["base"] else None
+    return Model(spec["name"], {}, root / "store" / spec["key"] / spec["checkpoint"], base)
+
+
+def prompt_of(spec: Spec) -> Prompt:
+    return Prompt(spec["name"], tuple(spec["turns"]), spec["includes"])
+
+
+def decoding_of(spec: Spec, root: Path) -> Decoding:
+    models = {path: tuple(model_of(one, root) for one in held_) for path, held_ in spec["models"].items()}
+    return Decoding(spec["name"], spec["mode"], spec["params"], models, {path: prompt_of(one) for path, one in spec["prompts"].items()})
+
+
+def _record(plan: dict[str, Any], spec: Spec, root: Path, part: Path, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """step.json: what was given, what came out, and where and with what it was made."""
+    outputs = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file() and path.name not in _NOT_OUTPUT}
+    rows = {Path(name).stem: count_rows(part / name) for name in outputs if name.endswith(".jsonl") and "/" not in name and name != "rejected.jsonl"}
+    rejected = Counter(row["reason"] for row in read_rows(part / "rejected.jsonl")) if "rejected.jsonl" in outputs else Counter()
+    return {
+        "key": spec["key"],
+        "spec": spec,
+        "recipe": plan["recipe"],
+        "outputs": outputs,
+        "rows": {"in": _rows_in(spec, root), "out": rows, "dropped": dict(sorted(rejected.items()))},
+        "facts": facts,
+        "seconds": round(seconds, 2),
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES if name in sys.modules}},
+        "commit": _commit(),
+        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+    }
+
+
+def _rows_in(spec: Spec, root: Path) -> int | None:
+    counts = []
+    for one in spec["inputs"].get("from", []):
+        out = json.loads((root / "store" / one["key"] / "step.json").read_text(encoding="utf-8"))["rows"]["out"]
+        counts.append(out.get(one["part"], 0) if one["part"] else sum(out.values()))
+    return sum(counts) if counts else None
+
+
+def _commit() -> str | None:
+    """The git commit of the working folder, None outside a repository."""
+    try:
+        said = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return said.stdout.strip() or None
+
+
+def _finish(part: Path, record: dict[str, Any]) -> None:
+    """step.json last, everything on disk, then the rename that makes the step exist."""
+    final = part.with_suffix("")
+    write_json(part / "step.json", record)
+    sync_folder(part)
+    if final.is_dir():
+        shutil.rmtree(final)  # a folder without step.json: somebody deleted it
+    os.replace(part, final)

