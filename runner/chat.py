@@ -13,11 +13,12 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from runner.errors import StepError
+from runner.errors import DataError, StepError
 
 Message = dict[str, str]
 Example = dict[str, list[int]]
 IGNORED = -100
+ROLES = ("system", "user", "assistant")
 
 # For base models that have no template: the role, a line break, the text, the end token, a line break. Nothing ends in
 # a space, so that a prompt and the answer after it are cut into the same tokens as the whole.
@@ -26,6 +27,19 @@ PLAIN = (
     "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
 )
 GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
+
+
+def conversation(row: dict[str, Any]) -> list[Message]:
+    """A row's messages. Raises DataError, naming the row, where they are not a list of {role, content} with text."""
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages or not all(_is_message(one) for one in messages):
+        where = row.get("source") or row.get("id") or "a row"
+        raise DataError(f"{where}: messages must be a list of {{role, content}}, the role one of {', '.join(ROLES)}.")
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("role") in ROLES and isinstance(value.get("content"), str)
 
 
 def complete(tokenizer: Any) -> Any:

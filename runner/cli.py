@@ -261,10 +261,13 @@ def graph(name: str, variant: str, settings: str) -> None:
 @main.command()
 @click.argument("kind")
 def explain(kind: str) -> None:
-    """The keys of a kind: train.sft, decoding.sample; of a verb, its kinds."""
+    """The keys of a kind or a decoding mode (sft, train.sft, decoding.sample); of a verb, those of all its kinds."""
     from runner import docs
 
-    click.echo(docs.explain(kind))
+    for name in docs.find(kind):
+        heading, fragment, _ = docs.sections()[name]
+        click.echo(f"{heading}\n{fragment['title']}. {fragment.get('description', '')}\n")
+        click.echo(terminal.table(docs.COLUMNS, docs.own_keys(name)) + "\n")
 
 
 @main.command()

@@ -11,40 +11,49 @@ from runner.errors import RunnerError
 from runner.files import write_text
 from runner.problems import suggest
 
+COLUMNS = ("key", "type", "default", "meaning")
 _COMMON = ("like", "matrix", "columns")
+_ENTRIES = {"load": "models: load", "endpoint": "models: endpoint", "prompt": "prompts"}
 
 
-def explain(name: str) -> str:
-    """One kind, mode or verb in words: 'train.sft', 'decoding.sample', 'train'."""
-    verb, _, kind = name.replace("/", ".").partition(".")
-    if verb in schema.VERBS and not kind:
-        return "\n".join(f"{verb}.{one}: {schema.fragment(verb, one)['title']}" for one in schema.kinds(verb)) or f"{verb}: no kind yet."
-    if verb in schema.VERBS and kind in schema.kinds(verb):
-        return _section(f"{verb}: {kind}", schema.fragment(verb, kind), verb)
-    if verb == "decoding" and kind in schema.modes():
-        return _section(f"mode: {kind}", schema.mode(kind), "mode")
-    known = [*schema.VERBS, *(one.replace("/", ".") for one in editor.kinds_with_schemas()), *(f"decoding.{one}" for one in schema.modes())]
-    raise RunnerError(f"'{name}' is no kind of step.{suggest(name, known)}")
+def sections() -> dict[str, tuple[str, dict[str, Any], str]]:
+    """Every kind, mode and entry by the name that `explain` takes: (heading, schema, the key that names it)."""
+    made = {}
+    for one in editor.kinds_with_schemas():
+        verb, _, kind = one.partition("/")
+        made[f"{verb}.{kind}"] = (f"{verb}: {kind}", schema.fragment(verb, kind), verb)
+    made |= {f"decoding.{one}": (f"mode: {one}", schema.mode(one), "mode") for one in schema.modes()}
+    return made | {f"entry.{one}": (heading, schema.entry(one), "") for one, heading in _ENTRIES.items()}
 
 
-def _section(title: str, fragment: dict[str, Any], leave_out: str) -> str:
-    lines = [f"### {title}", "", f"{fragment['title']}. {fragment.get('description', '')}".strip(), ""]
-    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-    lines += _keys(fragment, "", (leave_out, *_COMMON))
-    return "\n".join(lines)
+def find(name: str) -> list[str]:
+    """The names of the sections that a word means: 'train.sft', 'sft', or all of 'train'. Raises RunnerError."""
+    known = sections()
+    wanted = name.replace("/", ".")
+    found = [one for one in known if wanted == one or wanted in one.split(".")]
+    if not found:
+        raise RunnerError(f"'{name}' is no kind of step.{suggest(wanted, {*known, *(one.split('.')[1] for one in known)})}")
+    return found
 
 
-def _keys(fragment: dict[str, Any], path: str, leave_out: tuple[str, ...]) -> list[str]:
-    lines = []
+def keys(fragment: dict[str, Any], leave_out: tuple[str, ...], path: str = "") -> list[list[str]]:
+    """A row a key: its path, type, default and meaning; nested keys follow theirs."""
+    rows = []
     for key, held in fragment.get("properties", {}).items():
         if key in leave_out:
             continue
-        here = f"{path}{key}"
-        default = json.dumps(held["default"], ensure_ascii=False) if "default" in held else "needed" if key in fragment.get("required", []) else ""
-        lines.append(f"| `{here}` | {_type(held)} | {default} | {held.get('description', '')} |")
+        needed = "needed" if key in fragment.get("required", []) else ""
+        default = json.dumps(held["default"], ensure_ascii=False) if "default" in held else needed
+        rows.append([f"{path}{key}", _type(held), default, held.get("description", "")])
         if "x-arguments" not in held:
-            lines += _keys(held, f"{here}.", ())
-    return lines
+            rows += keys(held, (), f"{path}{key}.")
+    return rows
+
+
+def own_keys(name: str) -> list[list[str]]:
+    """The rows of one section, without the keys that all steps share."""
+    _, fragment, naming = sections()[name]
+    return keys(fragment, (naming, *_COMMON))
 
 
 def _type(held: dict[str, Any]) -> str:
@@ -57,19 +66,22 @@ def _type(held: dict[str, Any]) -> str:
 
 
 def reference() -> str:
-    """docs/recipe.md: every kind and mode with its keys."""
+    """docs/recipe.md: every kind, mode and entry with its keys."""
     parts = ["# Kinds and keys", "", "Written by `make docs` from `schemas/`. Every step also takes `like`, `matrix` and, where it reads rows, `columns`.", ""]
-    for verb in schema.VERBS:
-        if schema.kinds(verb):
-            parts += [f"## {verb}", "", *(_section(f"{verb}: {kind}", schema.fragment(verb, kind), verb) + "\n" for kind in schema.kinds(verb))]
-    parts += ["## decoding", "", *(_section(f"mode: {one}", schema.mode(one), "mode") + "\n" for one in schema.modes())]
-    for name in ("load", "endpoint", "prompt"):
-        parts += [_section({"load": "models: load", "endpoint": "models: endpoint", "prompt": "prompts"}[name], schema.entry(name), "") + "\n"]
+    group = ""
+    for name, (heading, fragment, _) in sections().items():
+        if name.split(".")[0] != group:
+            group = name.split(".")[0]
+            parts += [f"## {'entries' if group == 'entry' else group}", ""]
+        parts += [f"### {heading}", "", f"{fragment['title']}. {fragment.get('description', '')}".strip(), ""]
+        parts += [f"| {' | '.join(COLUMNS)} |", "|---|---|---|---|"]
+        parts += [f"| `{key}` | {kind} | {default} | {meaning} |" for key, kind, default, meaning in own_keys(name)]
+        parts += [""]
     return "\n".join(parts)
 
 
 def files() -> dict[Path, str]:
-    """Everything that is written from the schemas, by path from the project's root."""
+    """Everything that is written from the schemas, by path."""
     editor_schema = json.dumps(editor.build(), ensure_ascii=False, indent=1) + "\n"
     return {schema.FOLDER / "recipe.schema.json": editor_schema, schema.FOLDER.parent / "docs" / "recipe.md": reference()}
 

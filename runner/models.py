@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from runner.places import Say, is_adapter, nothing, remembered
 from runner.step import Model, Prompt
 
 SMALL = 50_000_000
+# What one library says of another, and no user can mend
+NOISE = ("`is_gradient_checkpointing` is deprecated",)
 
 
 def prepare(seed: int) -> int:
@@ -40,6 +44,8 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     huggingface_hub.utils.disable_progress_bars()
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def usable_cores() -> int:
@@ -55,6 +61,11 @@ def usable_cores() -> int:
 def device() -> str:
     """cuda where there is one, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free_memory() -> int:
+    """Bytes that are free on the device."""
+    return int(torch.cuda.mem_get_info()[0] if device() == "cuda" else psutil.virtual_memory().available)
 
 
 def precision(parameters: int) -> torch.dtype:
@@ -78,9 +89,9 @@ def ensure_bundled(name: str, artifacts: Path, say: Say = nothing) -> Path:
 
 
 def _dequantise(source: Path, folder: Path) -> None:
-    quiet()
     place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    with redirect_stderr(StringIO()):  # a progress bar that cannot be turned off
+        network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(**place)
     _expect_chatml(tokenizer, source)
     # The weights are plain float32 now: the saved folder must not claim to be quantised
@@ -146,7 +157,7 @@ def _parameters(folder: Path, config: Any) -> int:
 
 
 def _expect_room(model: Model, needed: float) -> None:
-    free = torch.cuda.mem_get_info()[0] if device() == "cuda" else psutil.virtual_memory().available
+    free = free_memory()
     if needed > free:
         raise MachineError(f"{model.name}: the weights need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Use bits: 4 or a smaller model.")
 

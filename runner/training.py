@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
@@ -39,6 +40,17 @@ def store(examples: Iterator[Example], path: Path) -> Dataset:
     return Dataset.from_file(str(path))
 
 
+def lengths(data: Dataset) -> list[int]:
+    """How many tokens each example has."""
+    made: list[int] = pc.list_value_length(data.data.column("input_ids")).to_pylist()
+    return made
+
+
+def learned(data: Dataset) -> int:
+    """How many tokens are learned, in all."""
+    return int(pc.sum(pc.not_equal(pc.list_flatten(data.data.column("labels")), IGNORED)).as_py())
+
+
 class LengthGrouped(Sampler[int]):
     """Shuffled rows, those of one batch of like length. The order depends on the seed and the epoch alone: a resumed
     run sees the rows that it would have seen."""
@@ -65,12 +77,12 @@ class LengthGrouped(Sampler[int]):
         yield from rows[whole:]
 
 
-def rows_at_once(config: Any, longest: int, usual: int, batch: int) -> tuple[int, bool]:
+def rows_at_once(config: Any, sizes: list[int], batch: int) -> tuple[int, bool]:
     """How many rows of a batch go through the network together, and whether activations must be computed twice.
 
     Enough to keep the hardware busy (about 1,024 tokens on a CPU, 16,384 on a GPU) and no more than memory holds.
     """
-    text = config.get_text_config()
+    text, longest, usual = config.get_text_config(), max(sizes), sorted(sizes)[len(sizes) * 9 // 10]
     width = 16 * text.hidden_size + 6 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
     each = 4 * text.num_hidden_layers * width
     gpu = models.device() == "cuda"
@@ -117,8 +129,12 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **held: Any) -> None:
         if logs and "loss" in logs:
-            speed = self.tokens() / (time.monotonic() - self.began)
+            speed = self.tokens() / self.seconds()
             self.advance(1, note=f"loss {logs['loss']:.3f}, {speed:.0f} tokens/s")
+
+    def seconds(self) -> float:
+        """Since training began, or went on."""
+        return time.monotonic() - self.began
 
     def on_step_end(self, args: Any, state: Any, control: Any, **held: Any) -> None:
         if state.global_step >= state.max_steps or time.monotonic() - self.saved > self.cost / SHARE:
@@ -146,19 +162,20 @@ def checkpoint_cost(network: Any) -> float:
 # The folders at the end
 
 
-def save(network: Any, tokenizer: Any, model: Model, learned: Prompt | None, card: str, folder: Path) -> None:
-    """A Hub folder (weights or adapter, tokenizer with its template, card), whole or not there, with no path in it."""
+def save(network: Any, tokenizer: Any, model: Model, learned: Prompt | None, folder: Path) -> None:
+    """A Hub folder (weights or adapter, tokenizer with its template), whole or not there, with no path in it."""
     part = folder.with_name(f"{folder.name}.part")
     for stale in (part, folder):
         shutil.rmtree(stale, ignore_errors=True)
     if isinstance(network, PeftModel):
-        network.peft_config["default"].base_model_name_or_path = public_name(model)
+        config, name = network.peft_config["default"], network.peft_config["default"].base_model_name_or_path
+        config.base_model_name_or_path = public_name(model)
         network.save_pretrained(part, save_embedding_layers=False)
+        config.base_model_name_or_path = name
     else:
         network.save_pretrained(part)
     tokenizer.save_pretrained(part)
     remember(learned, part)
-    (part / "README.md").write_text(card, encoding="utf-8")
     os.replace(part, folder)
 
 
@@ -168,22 +185,29 @@ def same(folder: Path, other: Path) -> None:
     shutil.copytree(folder, other, copy_function=os.link)
 
 
-def card(title: str, model: Model, adapter: bool, facts: dict[str, Any]) -> str:
-    """A model card from what is known: the base, the settings, the figures; no time, no path, no recipe."""
+def card(folder: Path, model: Model, adapter: bool, facts: dict[str, Any]) -> None:
+    """The folder's README.md: base, settings and figures; no time, no path, no recipe. Not written into linked files."""
     head = ["---", f"base_model: {public_name(model)}", f"library_name: {'peft' if adapter else 'transformers'}"]
-    head += ["pipeline_tag: text-generation", "tags: [persona, trl]", "---", "", f"# {title}", ""]
+    head += ["pipeline_tag: text-generation", "tags: [persona, trl]", "---", "", "# A persona model", ""]
     lines = [f"| {name} | {value} |" for name, value in facts.items() if value is not None]
-    return "\n".join([*head, "| setting | value |", "|---|---|", *lines, ""])
+    (folder / "README.md").unlink(missing_ok=True)
+    text = "\n".join([*head, "| setting | value |", "|---|---|", *lines, ""])
+    (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def hardware(args: Any, network: Any, threads: int) -> dict[str, Any]:
+    """What the machine decided, for step.json."""
+    return {
+        "device": models.device(),
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "autocast": "bfloat16" if args.bf16 else None,
+        "threads": threads,
+        "batch_at_once": args.per_device_train_batch_size,
+        "activation_checkpointing": bool(args.activation_checkpointing),
+    }
 
 
 def curve(history: list[dict[str, Any]], name: str, most: int = 500) -> list[list[float]]:
     """[[step, value], …] of a logged value, thinned to at most `most` points, the last one kept."""
     points = [[entry["step"], entry[name]] for entry in history if name in entry]
     return points[:: -(-len(points) // most) or 1] if len(points) > most else points
-
-
-def learned_share(examples: Dataset) -> tuple[int, int]:
-    """How many tokens are learned, and how many there are."""
-    pairs = ((sum(label != IGNORED for label in row["labels"]), len(row["labels"])) for row in examples)
-    counts = list(pairs)
-    return sum(one for one, _ in counts), sum(one for _, one in counts)

@@ -49,6 +49,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from runner.models import quiet
+
+    quiet()
     folder = tmp_path_factory.mktemp("tiny")
     held = make_tokenizer()
     torch.manual_seed(0)
@@ -68,3 +71,48 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     held.save_pretrained(folder)
     return folder
+
+
+def talks(count: int, word: str = "mud") -> list[dict[str, Any]]:
+    """Rows of small conversations of unequal length."""
+    system = {"role": "system", "content": "You are Holmes."}
+    rows = []
+    for at in range(count):
+        question = {"role": "user", "content": f"Has the letter come? {at} " + "Yes. " * (at % 5)}
+        answer = {"role": "assistant", "content": f"Observe the {word} on his boots, {at % 3}!"}
+        turns = [question, answer] * (1 + at % 3)
+        rows.append({"id": str(at), "source": f"room.json:{at}", "messages": [system, *turns]})
+    return rows
+
+
+def write_parts(folder: Path, parts: dict[str, list[dict[str, Any]]]) -> Path:
+    """A finished step's folder with these parts (or `rows`) in it."""
+    from runner.files import RowWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in parts.items():
+        with RowWriter(folder / f"{name}.jsonl") as writer:
+            writer.write_all(rows)
+    return folder
+
+
+def make_step(verb: str, kind: str, folder: Path, parts: dict[str, list[dict[str, Any]]], **keys: Any) -> Any:
+    """A step as the executor hands it over, its defaults from the schema; models=, decoding=, prompt= are objects."""
+    from runner import schema
+    from runner.step import Input, Step
+
+    models, decoding, prompt = keys.pop("models", ()), keys.pop("decoding", None), keys.pop("prompt", None)
+    learned = keys.pop("learned", None)
+    inputs = {"from": (Input("talks", write_parts(folder / "talks", parts)),)} if parts else {}
+    return Step(
+        name="voice",
+        verb=verb,
+        kind=kind,
+        params=schema.defaults(schema.fragment(verb, kind), {"model": [one.name for one in models], **keys}),
+        artifacts=folder / "artifacts",
+        inputs=inputs,
+        models={"model": tuple(models)},
+        prompts={"prompt": prompt} if prompt else {},
+        decodings={"decoding": decoding} if decoding else {},
+        learned=learned,
+    )

@@ -38,7 +38,7 @@ RunKind = Callable[..., Ran]
 
 @pytest.fixture(scope="session")
 def run_kind(tmp_path_factory: pytest.TempPathFactory) -> RunKind:
-    """`run_kind("preprocess.split", {"test": 0.1}, rows=[...])`; `rows` may be {part: rows}. Further keys go to Step."""
+    """`run_kind("preprocess.split", {"test": 0.1}, rows=[...])`; `rows` may be {part: rows}. The rest goes to Step."""
 
     def run(kind: str, params: dict[str, Any], rows: Any = (), **more: Any) -> Ran:
         verb, name = kind.split(".")

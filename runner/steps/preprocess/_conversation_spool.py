@@ -36,7 +36,7 @@ class Spool:
         self._file.close()
 
     def add(self, row: Row) -> None:
-        """Keep a row. Raises DataError where its time is none, or others of its conversation differ in having an offset."""
+        """Keep a row. Raises DataError where its time is none, or some times of a conversation have an offset."""
         name = canonical(row.get("conversation"))
         times, starts = self._times.setdefault(name, array("d")), self._starts.setdefault(name, array("Q"))
         seconds = self._seconds(name, row)

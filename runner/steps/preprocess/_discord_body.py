@@ -38,9 +38,7 @@ def without_footer(body: list[str]) -> list[str]:
 
 def two_exports(body: list[str]) -> bool:
     """Whether another export begins in these lines."""
-    return any(
-        RULE.fullmatch(line) and after.startswith("Guild: ") for line, after in pairwise(body)
-    )
+    return any(RULE.fullmatch(line) and after.startswith("Guild: ") for line, after in pairwise(body))
 
 
 def leaves_gap(body: list[str], blanks: int) -> bool:
@@ -62,7 +60,7 @@ def cut(body: list[str]) -> tuple[str, list[str], list[str]]:
 
 
 def _blocks(lines: list[str]) -> tuple[list[str], list[str]] | None:
-    """Read lines as blocks to the message's end, in the order they come in; None where they are something that was typed."""
+    """Read lines as blocks to the message's end, in the order they come in; None where they were typed."""
     names: list[str] = []
     attachments: list[str] = []
     while lines:

@@ -12,8 +12,13 @@ from runner.steps.preprocess._discord_export import Trend
 ORDERS = ("year-first", "day-first", "month-first")
 MORNING = ("am", "오전", "上午", "午前", "ص", "πμ", "sa", "de", "fm", "vm", "pd", "eparadites")
 EVENING = ("pm", "오후", "下午", "午後", "م", "μμ", "ch", "du", "em", "nm", "md", "epasdites")
-MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
-BETWEEN = {"h", "г", "klo", "kl", "um", "at", "в", "o", "à", "t"}  # words between date and time that say nothing
+MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
+    )
+}
+BETWEEN = {"h", "\u0433", "klo", "kl", "um", "at", "в", "o", "à", "t"}  # words between date and time that say nothing
 FIRST_YEAR, LAST_YEAR = 2015, 2099  # Discord began in 2015; other calendars count otherwise
 
 _HIDDEN = {ord(mark): None for mark in "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}

@@ -1,4 +1,4 @@
-"""What the readers of both export formats make: messages, and what was learned of a file before its messages are read."""
+"""What the readers of both formats make: messages, and what is known of a file before its messages are read."""
 
 from __future__ import annotations
 

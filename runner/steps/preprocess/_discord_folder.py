@@ -101,7 +101,10 @@ def decide_orders(files: list[Export], dates: dict[str, Dates], date_order: str 
             known = dates[part.name]
             left = [order for order in known.possible if order in common] or known.possible
             if len(left) > 1 and date_order not in left:
-                yield f"{part.shown}:1: '{known.first.text}' may be {' or '.join(left)}, and nothing in the file decides it. Set date_order."
+                yield (
+                    f"{part.shown}:1: '{known.first.text}' may be {' or '.join(left)}, "
+                    "and nothing in the file decides it. Set date_order."
+                )
             order = date_order if date_order in left else left[0]
             part.order, part.trend = str(order), known.trends[str(order)]
 
@@ -118,7 +121,10 @@ def told_twice(files: list[Export]) -> Iterator[str]:
         timed = [(span[0], span[-1], text) for text in texts if (span := _span(text))]
         for (_, end, first), (start, _, second) in pairwise(sorted(timed, key=lambda entry: entry[:2])):
             if end - start > OVERLAP:
-                yield f"{second.shown}:1: covers the same time as {first.shown}. Remove one, or re-export as JSON, whose ids tell messages apart."
+                yield (
+                    f"{second.shown}:1: covers the same time as {first.shown}. "
+                    "Remove one, or re-export as JSON, whose ids tell messages apart."
+                )
 
 
 def _span(export: Export) -> list[Any]:

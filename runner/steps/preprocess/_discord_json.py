@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ijson
 
@@ -17,7 +18,6 @@ from runner.steps.preprocess._discord_export import Advance, Export, Message, Pe
 BLOCK = 1 << 18
 HEAD = 1 << 16
 SPEECH = {"Default", "Reply", "20"}  # 20 is the answer to a slash command; every other kind is a notice by Discord
-UNITS = ("guild", "channel", "messages.item", "messageCount")
 
 
 def inspect(export: Export, people: People, advance: Advance) -> None:
@@ -26,47 +26,50 @@ def inspect(export: Export, people: People, advance: Advance) -> None:
     Raises DataError where it is not an export, or not whole JSON.
     """
     _refuse_others(export)
-    for unit, value in _units(export, advance):
-        if unit == "messages.item":
-            export.found += 1
-            message = _message(export, value)
-            export.trend.see(message.time)
-            people.see(message, has_id=True)
-        elif unit == "channel" and isinstance(value, dict):
-            export.conversation, export.channel = str(value.get("id", "")), str(value.get("name", ""))
-        elif unit == "messageCount" and isinstance(value, int):
-            export.announced = value
-    if not export.conversation:
+    for value in _values(export, "messages.item", advance):
+        export.found += 1
+        message = _message(export, value)
+        export.trend.see(message.time)
+        people.see(message, has_id=True)
+    channel = next(_values(export, "channel"), None)
+    count = next(_values(export, "messageCount"), None)
+    if not isinstance(channel, dict) or "id" not in channel:
         raise DataError(f"{export.shown}:1: no channel. Re-export it with DiscordChatExporter.")
+    export.conversation, export.channel = str(channel["id"]), str(channel.get("name", ""))
+    export.announced = count if isinstance(count, int) else None
 
 
 def messages(export: Export, advance: Advance) -> Iterator[Message]:
     """The messages of an inspected file, in its order."""
-    for unit, value in _units(export, advance):
-        if unit == "messages.item":
-            yield _message(export, value)
+    for value in _values(export, "messages.item", advance):
+        yield _message(export, value)
 
 
-def _units(export: Export, advance: Advance) -> Iterator[tuple[str, Any]]:
-    found = {unit: ijson.sendable_list() for unit in UNITS}
-    parsers = [ijson.items_coro(found[unit], unit, use_float=True) for unit in UNITS]
+@dataclass(frozen=True)
+class _Counted:
+    """A stream that tells how much of it was read."""
+
+    stream: IO[bytes]
+    advance: Advance
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.stream.read(size)
+        self.advance(len(block))
+        return block
+
+
+def _values(export: Export, unit: str, advance: Advance = lambda amount: None) -> Iterator[Any]:
+    """What stands at one place of the file; the parser's own path, 'messages.item'."""
     with export.path.open("rb") as stream:
         if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
             stream.seek(0)
         try:
-            while block := stream.read(BLOCK):
-                for parser in parsers:
-                    parser.send(block)
-                advance(len(block))
-                for unit, values in found.items():
-                    yield from ((unit, value) for value in values)
-                    values.clear()
-            for parser in parsers:
-                parser.close()
+            yield from ijson.items(_Counted(stream, advance), unit, buf_size=BLOCK, use_float=True)
         except ijson.JSONError as error:
             why = " ".join(str(error).split("\n")[0].split())
             raise DataError(
-                f"{export.shown}:1: cut off or damaged: it stops being JSON after {export.found} messages ({why}). Re-export it."
+                f"{export.shown}:1: cut off or damaged: it stops being JSON after {export.found} messages ({why}). "
+                "Re-export it."
             ) from error
 
 
@@ -93,11 +96,13 @@ def _message(export: Export, value: dict[str, Any]) -> Message:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(
-            f"{export.shown}:1: message {export.found} is not as DiscordChatExporter writes it ({error!r}). Re-export it."
+            f"{export.shown}:1: message {export.found} is not as DiscordChatExporter writes it ({error!r}). "
+            "Re-export it."
         ) from error
     if moment.tzinfo is None:
         raise DataError(
-            f"{export.shown}:1: message {export.found} has a time without an offset ({value['timestamp']}). Re-export it."
+            f"{export.shown}:1: message {export.found} has a time without an offset ({value['timestamp']}). "
+            "Re-export it."
         )
     return made
 

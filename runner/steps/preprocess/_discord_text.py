@@ -22,7 +22,7 @@ BACK = timedelta(minutes=61)  # how far a time may fall behind the one before: a
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is read. `blanks` empty lines stand before a header; `forward`: a time that goes back is a quotation."""
+    """How a file is read. `blanks` empty lines stand before a header; `forward`: an earlier time is a quotation."""
 
     shape: str
     order: str = ""
@@ -42,7 +42,7 @@ class _Entry:
 
 
 def inspect(export: Export, people: People, date_order: str | None) -> Dates | None:
-    """Read a file's preamble, layout, counts and authors; returns the date orders that it allows, None without messages.
+    """Read a file's preamble, layout, counts and authors; returns the date orders that it allows, if it has messages.
 
     Raises DataError where it is not an export, or its times cannot be read.
     """
@@ -57,7 +57,8 @@ def inspect(export: Export, people: People, date_order: str | None) -> Dates | N
         dates = _read_otherwise(export, dates, date_order)
     if not dates.possible:
         raise DataError(
-            f"{export.shown}:1: its times fit no order of day, month and year from 2015 on. Re-export as JSON, or with --locale en-US."
+            f"{export.shown}:1: its times fit no order of day, month and year from 2015 on. "
+            "Re-export as JSON, or with --locale en-US."
         )
     for message in messages(export, dates.possible[0]):
         people.see(message, has_id=False)
@@ -72,7 +73,7 @@ def messages(export: Export, order: str) -> Iterator[Message]:
 
 
 def _read_otherwise(export: Export, dates: Dates, date_order: str | None) -> Dates:
-    """Where the count does not fit: one empty line before a header as old versions wrote, then quotations told by their time."""
+    """Where the count does not fit: one empty line before a header, as old versions wrote, or times tell quotations."""
     strict, tried = export.found, Dates(dates.first)
     loose = replace(export.layout, blanks=1)
     _count(export, loose, tried)
@@ -101,7 +102,7 @@ def _count(export: Export, layout: Layout, dates: Dates | None = None) -> None:
 
 
 def _lines(export: Export) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers. In a file with CRLF a bare LF belongs to a message, so that such a line holds line breaks."""
+    """Lines with their numbers. In a file with CRLF a bare LF belongs to a message: such a line holds line breaks."""
     held, start, end = b"", 1, b"\n"
     with export.path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
@@ -131,7 +132,8 @@ def _preamble(export: Export) -> Iterator[tuple[int, str]]:
     fields: dict[str, str] = {}
     if not body_of.RULE.fullmatch(next(lines, (1, ""))[1]):
         raise DataError(
-            f"{export.shown}:1: not a plain text export of DiscordChatExporter (it begins otherwise). Move it out of the folder."
+            f"{export.shown}:1: not a plain text export of DiscordChatExporter (it begins otherwise). "
+            "Move it out of the folder."
         )
     for _, line in lines:
         name, colon, value = line.partition(": ")
@@ -154,7 +156,8 @@ def _first_stamp(export: Export) -> Stamp | None:
             stamp = read(found["time"])
             if stamp is None:
                 raise DataError(
-                    f"{export.shown}:{number}: the time '{found['time']}' is of no known form. Re-export as JSON, or with --locale en-US."
+                    f"{export.shown}:{number}: the time '{found['time']}' is of no known form. "
+                    "Re-export as JSON, or with --locale en-US."
                 )
             return stamp
         if line and not body_of.RULE.fullmatch(line) and not body_of.FOOTER.fullmatch(line):

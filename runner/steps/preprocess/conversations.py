@@ -17,14 +17,15 @@ Voices = Counter[tuple[str, str]]  # how many messages each speaker (name and au
 
 
 def run(step: Step, out: Out) -> dict[str, Any]:
-    """Rows: id, conversation, time, source, messages, turns, speakers. The pieces of a long conversation share `conversation`.
+    """Rows: id, conversation, time, source, messages, turns, speakers; pieces of a long one share `conversation`.
 
     Raises DataError where a time or a role is not one, `speaker:` names nobody, or nothing is left.
     """
     system = prompts.system(step.prompts.get("prompt"), step.matrix, step.texts)
     if "prompt" in step.prompts and system is None:
         raise StepError(
-            f"{step.name}.prompt: '{step.prompts['prompt'].name}' has no system text, and conversations uses nothing else of it."
+            f"{step.name}.prompt: '{step.prompts['prompt'].name}' has no system text, "
+            "and conversations uses nothing else of it."
         )
     counts: Counter[str] = Counter()
     voices: Voices = Counter()
@@ -83,7 +84,8 @@ def _role(step: Step, row: Row) -> str:
     role = row.get("role")
     if role not in ("assistant", "user"):
         raise DataError(
-            f"{row.get('source')}: role is {role!r}, neither assistant nor user. Set speaker, here or in the step that reads the chat."
+            f"{row.get('source')}: role is {role!r}, neither assistant nor user. "
+            "Set speaker, here or in the step that reads the chat."
         )
     return str(role)
 
@@ -148,7 +150,8 @@ def _refuse_namesakes(step: Step, voices: Voices) -> None:
     authors = sorted({author for name, author in voices if name == speaker and author})
     if len(authors) > 1:
         raise DataError(
-            f"{step.name}: '{speaker}' is the name of several authors: {', '.join(authors)}. Set speaker to one of these ids."
+            f"{step.name}: '{speaker}' is the name of several authors: {', '.join(authors)}. "
+            "Set speaker to one of these ids."
         )
 
 
@@ -159,4 +162,5 @@ def _nothing_left(step: Step, part: str | None, counts: Counter[str], voices: Vo
     if speaker is not None and not any(speaker in voice for voice in voices):
         heard = ", ".join(f"{name} ({count} messages)" for (name, _), count in voices.most_common(10)) or "nobody"
         return f"{where}: no message by '{speaker}'. Set speaker to one of: {heard}."
-    return f"{where}: no conversation is left ({why or 'no rows came in'}). Lower min_turns or min_words, or check speaker."
+    why = why or "no rows came in"
+    return f"{where}: no conversation is left ({why}). Lower min_turns or min_words, or check speaker."

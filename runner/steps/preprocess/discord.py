@@ -1,6 +1,7 @@
 """Messages from a folder of DiscordChatExporter exports, JSON or plain text, in every channel oldest first.
 
-The files are read twice: once to learn who writes, which way the times run and whether every message is there, then for the rows.
+The files are read twice: to learn who writes, which way the times run and whether every message is there, and for
+the rows.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ TEXT_NOTE = "Plain text exports have no message ids, replies, edits or bots. JSO
 
 
 def run(step: Step, out: Out) -> dict[str, Any]:
-    """Rows: id, source, conversation, channel, speaker, nickname, author, time, text, reply_to, edited, pinned, attachments, [role].
+    """Rows: id, source, conversation, channel, speaker (the user name), nickname, author (the account id), time,
+    text, reply_to, edited, pinned, attachments, and with `speaker:` role.
 
-    Raises DataError, all problems together, where files are no exports, incomplete or of doubtful dates, or the speaker is not there.
+    Raises DataError, all problems together, where files are no exports, incomplete or of doubtful dates, or where the
+    speaker is not there.
     """
     files, people = exports(step), People()
     size = sum(export.path.stat().st_size for export in files)

@@ -30,8 +30,8 @@ class _Group:
 def run(step: Step, out: Out) -> dict[str, Any]:
     """The rows as they are, in their order, in one file a part; a part that is not asked for is not there.
 
-    The rows are read twice, and memory holds a few numbers a row, never the rows. Raises DataError where a part would be empty or a row lacks
-    a column that decides.
+    The rows are read twice, and memory holds a few numbers a row, never the rows. Raises DataError where a
+    part would be empty or a row lacks a column that decides.
     """
     groups, members = _groups(step)
     wanted = _wanted(step, len(groups), len(members))
@@ -125,13 +125,14 @@ def _wanted(step: Step, groups: int, rows: int) -> dict[str, int]:
         shares = " and ".join(f"{part}: {size}" for part, size in asked.items())
         have = f"{rows} rows in {groups} groups" if "by" in step.params else f"{rows} rows"
         raise DataError(
-            f"{step.name}: {have} are too few for {shares}: {', '.join(empty)} would be empty. Ask for less, or bring more rows."
+            f"{step.name}: {have} are too few for {shares}: {', '.join(empty)} would be empty. "
+            "Ask for less, or bring more rows."
         )
     return {part: counts[part] for part in asked}
 
 
 def _apportion(total: int, exact: list[tuple[str, Fraction]]) -> dict[str, int]:
-    """Whole numbers that add up to `total`: each rounded down, the rest to the largest remainders, held-out parts before train."""
+    """Whole numbers that add up to `total`: rounded down, the rest to the largest remainders, held-out parts first."""
     counts = {name: int(size) for name, size in exact}
     order = sorted(exact, key=lambda entry: (-(entry[1] - int(entry[1])), entry[0] == PARTS[0]))
     for name, _ in order[: total - sum(counts.values())]:

@@ -276,7 +276,8 @@ def test_a_person_is_the_same_in_text_and_json(read):
 def test_an_unknown_speaker_is_told_who_writes(read, tmp_path):
     lines = [Said("ann"), Said("bob"), Said("bob"), Said("robo", bot=True)]
     assert failure(read, {"a.json": as_json(lines)}, tmp_path, speaker="holmes") == [
-        "FOLDER: no author has the id, user name or nickname 'holmes'. Set speaker to one of: bob (id id-bob0000, 2 messages), "
+        "FOLDER: no author has the id, user name or nickname 'holmes'. Set speaker to one of: bob (id "
+        "id-bob0000, 2 messages), "
         "ann (id id-ann0000, 1 message), robo (id id-robo0000, 1 message, a bot)."
     ]
 
@@ -284,7 +285,8 @@ def test_an_unknown_speaker_is_told_who_writes(read, tmp_path):
 def test_a_name_of_several_people_is_refused(read, tmp_path):
     lines = [Said("ann", number="0001"), Said("ann", number="0002"), Said("ann", number="0002")]
     assert failure(read, {"a.json": as_json(lines)}, tmp_path, speaker="ann") == [
-        "FOLDER: 'ann' is the name of several: ann#0002 (id id-ann0002, 2 messages), ann#0001 (id id-ann0001, 1 message). "
+        "FOLDER: 'ann' is the name of several: ann#0002 (id id-ann0002, 2 messages), ann#0001 (id id-ann0001, "
+        "1 message). "
         "Set speaker to an id or a full name."
     ]
 
@@ -319,9 +321,12 @@ def test_every_incomplete_file_is_named_at_once(read, tmp_path):
         "a.json:1: 35 messages announced, 6 found. The export is incomplete: re-export, or set allow_incomplete: true.",
         "b.json:1: 0 messages announced, 1 found. The file was changed, or a message looks like several: "
         "re-export, or set allow_incomplete: true.",
-        "c.txt:1: 1234 messages announced, 2 found. The export is incomplete: re-export, or set allow_incomplete: true.",
-        "d.txt:1: 1 messages found and no count at the end. The export is incomplete: re-export, or set allow_incomplete: true.",
-        "e.json:1: 1 messages found and no count at the end. The export is incomplete: re-export, or set allow_incomplete: true.",
+        "c.txt:1: 1234 messages announced, 2 found. The export is incomplete: re-export, or set "
+        "allow_incomplete: true.",
+        "d.txt:1: 1 messages found and no count at the end. The export is incomplete: re-export, or set "
+        "allow_incomplete: true.",
+        "e.json:1: 1 messages found and no count at the end. The export is incomplete: re-export, or set "
+        "allow_incomplete: true.",
     ]
     assert len(read(files, allow_incomplete=True).rows()) == 11
 
@@ -331,7 +336,8 @@ def test_paths_are_shown_from_the_working_directory(read, tmp_path, monkeypatch)
     with pytest.raises(DataError) as caught:
         read({"datasets/me/export.json": as_json([Said()] * 6, count=35)})
     assert str(caught.value) == (
-        "datasets/me/export.json:1: 35 messages announced, 6 found. The export is incomplete: re-export, or set allow_incomplete: true."
+        "datasets/me/export.json:1: 35 messages announced, 6 found. The export is incomplete: re-export, or "
+        "set allow_incomplete: true."
     )
 
 
@@ -347,7 +353,8 @@ def test_other_files_are_refused_by_name(read, tmp_path):
     assert failure(read, files, tmp_path) == [
         "a.html: an HTML export, which shows a chat and does not hold it whole. "
         "Re-export the channel as JSON (-f Json) and remove this file.",
-        "b.csv: a CSV export, which has no ids, replies or count. Re-export the channel as JSON (-f Json) and remove this file.",
+        "b.csv: a CSV export, which has no ids, replies or count. Re-export the channel as JSON (-f Json) and "
+        "remove this file.",
         "c.zip: an archive. Unpack it here and remove it.",
         "d.png: not a DiscordChatExporter file. Move it out of the folder.",
     ]
@@ -564,7 +571,7 @@ SHAPES = [
     "%-d. %-m. %Y %-H:%M",
     "%Y. %m. %d. %-H:%M",
     "%d. %m. %Y. %H:%M",
-    "%-d.%m.%Y г. %-H:%M",
+    "%-d.%m.%Y \u0433. %-H:%M",
     "%-d-%-m-%Y %H:%M",
     "%Y-%m-%d %H:%M",
     "%Y/%-m/%-d %-H:%M",
@@ -614,7 +621,8 @@ MARCH = 32 * 24 * 60  # minutes to 3 March, whose numbers could be 3 and 4 eithe
 def test_a_date_that_could_be_two_is_never_guessed(read, tmp_path):
     files = {"a.txt": as_text([Said(minute=MARCH + 1440)])}
     assert failure(read, files, tmp_path) == [
-        "a.txt:1: '03/04/2024 03:07 PM' may be day-first or month-first, and nothing in the file decides it. Set date_order."
+        "a.txt:1: '03/04/2024 03:07 PM' may be day-first or month-first, and nothing in the file decides it. "
+        "Set date_order."
     ]
     assert read(files, date_order="month-first").rows()[0]["time"] == "2024-03-04T15:07:00"
     assert read(files, date_order="day-first").rows()[0]["time"] == "2024-04-03T15:07:00"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -8,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DataError, StepError
+from runner.files import RowWriter
+from runner.step import Input, Out, Step
+from runner.steps.preprocess import split
 
 PARTS = ("train", "validation", "test")
 
@@ -194,3 +198,16 @@ def test_what_cannot_be_split_is_said_in_one_line(run_kind, params, rows, messag
 def test_a_size_that_makes_no_sense_is_refused(run_kind, params):
     with pytest.raises(StepError):
         run_kind("preprocess.split", params, numbered(10))
+
+
+def test_memory_does_not_hold_the_rows(tmp_path):
+    (tmp_path / "in").mkdir()
+    with RowWriter(tmp_path / "in/rows.jsonl") as rows:
+        rows.write_all({"id": number, "text": "word " * 2000} for number in range(2000))
+    came = (Input("before", tmp_path / "in"),)
+    params = {"test": 0.5, "validation": 0, "by": "id", "order": "random", "seed": 0}
+    tracemalloc.start()
+    split.run(Step("parts", "preprocess", "split", params, tmp_path, inputs={"from": came}), Out(tmp_path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (tmp_path / "in/rows.jsonl").stat().st_size / 10
