@@ -7,16 +7,17 @@ import shutil
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from runner import lessons, losses, models, places, training
+from datasets import Dataset
+from runner import losses, models, places
 from runner.errors import StepError
 from runner.files import read_rows
-from runner.lessons import show
 from runner.step import Out, Step
+from runner.steps.train import _lessons, _training
+from runner.steps.train._lessons import show
 
 __all__ = ["run", "show"]
 RATES = {True: 2e-4, False: 2e-5}  # learning rate with and without LoRA
@@ -29,10 +30,10 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         return ended
     threads = models.prepare(step.params["seed"])
     tokenizer = models.load_tokenizer(step.models["model"][0], step.artifacts, out.log)
-    data = {role: _stored(step, out, tokenizer, role) for role in lessons.parts(step)}
+    data = {role: _stored(step, out, tokenizer, role) for role in _lessons.parts(step)}
     trainer = _trainer(step, out, tokenizer, data)
     facts = _train(step, out, trainer, data["train"])
-    facts["hardware"] = training.hardware(trainer.args, trainer.model, threads)
+    facts["hardware"] = _training.hardware(trainer.args, trainer.model, threads)
     _write(step, out, trainer, facts)
     out.side({"ended": facts})
     for name in ("checkpoints", "encoded"):
@@ -49,8 +50,8 @@ def _ended(out: Out) -> dict[str, Any] | None:
 
 
 def _stored(step: Step, out: Out, tokenizer: Any, role: str) -> Dataset:
-    examples = lessons.examples(step, tokenizer, lessons.parts(step)[role], out)
-    made = training.store(examples, out.folder / "encoded" / f"{role}.arrow")
+    examples = _lessons.examples(step, tokenizer, _lessons.parts(step)[role], out)
+    made = _training.store(examples, out.folder / "encoded" / f"{role}.arrow")
     if not len(made):
         advice = "See rejected.jsonl, and make show for what is learned."
         raise StepError(f"{step.name}.from: no row of the {role} part has an answer to learn from. {advice}")
@@ -98,7 +99,7 @@ def _lora(network: Any, lora: dict[str, Any]) -> LoraConfig:
 
 def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFTConfig:
     keys = step.params
-    at_once, twice = training.rows_at_once(network.config, training.lengths(data["train"]), keys["batch"])
+    at_once, twice = _training.rows_at_once(network.config, _training.lengths(data["train"]), keys["batch"])
     at_once = keys.get("batch_at_once", at_once)
     if keys["batch"] % at_once:
         raise ValueError(f"batch_at_once: {at_once} does not divide batch: {keys['batch']}.")
@@ -121,7 +122,7 @@ def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFT
         "dataset_kwargs": None if keys["packing"] else {"skip_prepare_dataset": True},
         "eval_strategy": "steps" if "validation" in data else "no",
         "eval_steps": keys.get("check_every", math.ceil(len(data["train"]) / keys["batch"])),
-        "save_strategy": "no",  # training.Watch asks for checkpoints
+        "save_strategy": "no",  # _training.Watch asks for checkpoints
         "save_total_limit": keys["keep_checkpoints"],
         "metric_for_best_model": stop["on"],
         "greater_is_better": stop["on"] == "accuracy",
@@ -131,7 +132,7 @@ def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFT
         "disable_tqdm": True,
         "use_cpu": cpu,
     }
-    half = network.dtype == torch.bfloat16 or (not cpu and models.precision(0) == torch.bfloat16)
+    half = models.precision() == torch.bfloat16
     free = {"report_to": "none", "activation_checkpointing": twice, "bf16": half, "dataloader_pin_memory": not cpu}
     return SFTConfig(**free | dict(keys.get("arguments") or {}) | ours)
 
@@ -149,7 +150,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         if self.args.packing or self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(train_dataset)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return training.LengthGrouped(training.lengths(self.train_dataset), batch, self.args.seed)
+        return _training.LengthGrouped(_training.lengths(self.train_dataset), batch, self.args.seed)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         self.seen += int(inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel())
@@ -182,10 +183,10 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
 
 def _train(step: Step, out: Out, trainer: _Trainer, data: Dataset) -> dict[str, Any]:
     keys = step.params
-    tokens, learned = sum(training.lengths(data)), training.learned(data)
+    tokens, learned = sum(_training.lengths(data)), _training.learned(data)
     updates = keys.get("max_steps") or math.ceil(math.ceil(len(trainer.train_dataset) / keys["batch"]) * keys["epochs"])
     out.log(f"{len(data)} examples of {tokens} tokens, {learned} of them learned; {updates} updates")
-    resumed = training.newest_checkpoint(out.folder / "checkpoints")
+    resumed = _training.newest_checkpoint(out.folder / "checkpoints")
     if resumed:
         out.log(f"going on from {resumed.name}")
 
@@ -193,7 +194,7 @@ def _train(step: Step, out: Out, trainer: _Trainer, data: Dataset) -> dict[str, 
         _save(step, trainer, network, "best", out)
 
     with out.progress("training", updates) as advance:
-        watch = training.Watch(advance, keep, keys["best"], training.checkpoint_cost(trainer.model), lambda: trainer.seen)
+        watch = _training.Watch(advance, keep, keys["best"], _training.checkpoint_cost(trainer.model), lambda: trainer.seen)
         trainer.add_callback(watch)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     return _facts(trainer, learned, tokens, trainer.seen / watch.seconds())
@@ -201,7 +202,7 @@ def _train(step: Step, out: Out, trainer: _Trainer, data: Dataset) -> dict[str, 
 
 def _facts(trainer: _Trainer, learned: int, tokens: int, speed: float) -> dict[str, Any]:
     state = trainer.state
-    trained, checked = training.curve(state.log_history, "loss"), training.curve(state.log_history, "eval_loss")
+    trained, checked = _training.curve(state.log_history, "loss"), _training.curve(state.log_history, "eval_loss")
     metrics: dict[str, Any] = {"updates": state.global_step, "tokens": tokens, "learned_tokens": learned}
     metrics |= {"learned_share": round(learned / tokens, 4), "train_loss": trained[-1][1], "tokens_per_second": round(speed, 1)}
     notes = []
@@ -220,13 +221,13 @@ def _facts(trainer: _Trainer, learned: int, tokens: int, speed: float) -> dict[s
 
 def _save(step: Step, trainer: _Trainer, network: Any, name: str, out: Out) -> None:
     model = step.models["model"][0]
-    training.save(network, trainer.processing_class, model, step.learned, out.folder / name)
+    _training.save(network, trainer.processing_class, model, step.learned, out.folder / name)
 
 
 def _write(step: Step, out: Out, trainer: _Trainer, facts: dict[str, Any]) -> None:
     _save(step, trainer, trainer.model, "final", out)
     if "validation_loss" not in facts["metrics"]:
-        training.same(out.folder / "final", out.folder / "best")
+        _training.same(out.folder / "final", out.folder / "best")
     args, metrics = trainer.args, facts["metrics"]
     lora = step.params.get("lora")
     told = {
@@ -239,7 +240,7 @@ def _write(step: Step, out: Out, trainer: _Trainer, facts: dict[str, Any]) -> No
     }
     adapter = isinstance(trainer.model, PeftModel)
     for name in ("best", "final"):
-        training.card(out.folder / name, step.models["model"][0], adapter, told)
+        _training.card(out.folder / name, step.models["model"][0], adapter, told)
 
 
 def _pair(values: dict[str, float] | None) -> str | None:

@@ -14,10 +14,10 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from runner import models, training
+from runner import models
 from runner.errors import StepError
 from runner.step import Model, Out, Prompt, Step
-from runner.steps.train import sft
+from runner.steps.train import _training, sft
 from tests.conftest import make_step, talks
 
 PARTS = {"train": talks(18), "validation": talks(5)}
@@ -202,7 +202,7 @@ KILLED = """
 import sys, pickle
 from pathlib import Path
 from runner.step import Out
-from runner.steps.train import sft
+from runner.steps.train import _training, sft
 step = pickle.loads(Path(sys.argv[1]).read_bytes())
 sft.run(step, Out(Path(sys.argv[2])))
 """
@@ -221,7 +221,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tiny_model: Path, 
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    found = training.newest_checkpoint(folder / "checkpoints")
+    found = _training.newest_checkpoint(folder / "checkpoints")
     assert found is not None and not (folder / "final").exists()
     torn = folder / "checkpoints" / "checkpoint-9999"
     torn.mkdir()
