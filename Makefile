@@ -58,7 +58,6 @@ PERSONA_ROOT=$$PWD PERSONA_PYTHON=$$python PERSONA_PLAN=$$plan \
 $(MAKE) -C "$${plan%/plans/*}" -f "plans/$${plan##*/}" $${J:+-j"$$J"} "$$goal"
 endef
 
-## make                       | this help
 help:
 	@printf 'Makes persona models from the recipes in recipes/.\n\nRecipes\n'
 	@set -- recipes/*.yaml; [ ! -e "$$1" ] || awk ' \
@@ -68,6 +67,7 @@ help:
 	@awk -F ' *[|] ' '/^## / { sub(/^## */, "", $$1); printf "  %-29s %s\n", $$1, $$2 } /^### / { sub(/^### /, ""); print "\n" $$0 }' Makefile
 
 ### Targets
+## make                       | this help
 ## make setup                 | what run and test do first: .venv, the packages, the bundled models
 setup:
 	@if [ -n "$$PERSONA_PYTHON" ]; then echo "PERSONA_PYTHON is used as it is: $$PERSONA_PYTHON"; else $(call install,full); fi
@@ -92,7 +92,7 @@ $(VERBS):
 
 ## make step R=name S=step    | one step and what it needs; the same: make name/step
 step:
-	+@recipe=$${R:-quickstart}; goal=step/$${S:?say which: make step R=name S=step}; $(make-it)
+	+@recipe=$${R:-quickstart}; goal=step/$${S:?which one? make step R=name S=step}; $(make-it)
 
 ## make chat R=name           | talk in the terminal
 chat:
@@ -100,7 +100,7 @@ chat:
 
 ## make show R=name S=step    | the first rows; for training: the text with what is learned marked
 show:
-	@$(full) $(runner) show $(recipe) $${ROWS:+--rows "$$ROWS"} -- "$${S:?say which: make show R=name S=step}"
+	@: $${S:?which one? make show R=name S=step}; $(full) $(runner) show $(recipe) $${ROWS:+--rows "$$ROWS"} -- "$$S"
 
 ## make status R=name         | every step: made or not, its rows, its time
 status:
@@ -116,11 +116,11 @@ graph:
 
 ## make explain K=train.sft   | the keys that a kind of step takes
 explain:
-	@$(light) $(runner) explain -- "$${K:?say which: make explain K=train.sft}"
+	@: $${K:?which one? make explain K=train.sft}; $(light) $(runner) explain -- "$$K"
 
 ## make clean R=name          | remove what was made for a recipe and no other needs
 clean:
-	@$(light) $(runner) clean -- "$${R:?say which: make clean R=name}"
+	@: $${R:?which one? make clean R=name}; $(light) $(runner) clean -- "$$R"
 
 ## make gc                    | remove what no recipe reaches
 gc:
@@ -151,7 +151,7 @@ bench:
 ## V=smoke  V=smoke,gpu       | variants of the recipe
 ## SET="steps.voice.epochs=1" | single values
 ## J=4                        | so many steps at a time
-## C=entry TEXT="…"           | for chat: which entry; one prompt instead of a talk; CHECKPOINT=best or final
+## C=entry TEXT="Hello"       | for chat: which entry; one prompt instead of a talk; CHECKPOINT=best or final
 ## FORMAT=json ROWS=9         | for check: json or github; for show: how many rows
 ## ARTIFACTS= DATASETS=       | where both folders lie; also read from .env
 ## LAUNCH='srun -p gpu'       | in front of every step's command
@@ -160,7 +160,7 @@ bench:
 ## PERSONA_PYTHON=            | an environment of your own, used as it is; VERBOSE=1 shows what set-up does
 
 # The tests run make and the runner themselves: with the environment of whoever called make, not with that of this one.
-bare = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES $(foreach name,$(SHORT) $(filter-out VENV,$(LONG)),-u $(name))
+bare = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES $(foreach name,$(SHORT) $(LONG),-u $(name))
 
 # name/step, and what is no target at all.
 .DEFAULT:

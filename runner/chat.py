@@ -43,7 +43,7 @@ def _is_message(value: Any) -> bool:
 
 
 def complete(tokenizer: Any) -> Any:
-    """The tokenizer with what chatting needs: PLAIN where it has no template, and its end token as pad where it has none.
+    """The tokenizer with what chatting needs: PLAIN where it has no template, its end token as pad where it has none.
 
     What is added is saved with the tokenizer. Raises StepError for a tokenizer without an end token or without offsets.
     """
@@ -127,7 +127,7 @@ def _answers(tokenizer: Any, messages: Sequence[Message], text: str) -> Iterator
         answered = render(tokenizer, messages[: at + 1])
         if not (text.startswith(answered) and answered.startswith(asked)):
             raise StepError(
-                "the chat template writes earlier turns anew when more follow, so the trained tokens cannot be located. "
+                "the chat template writes earlier turns anew when more follow, so what is learned cannot be located. "
                 "Use a model whose template only appends, or one with {% generation %} marks."
             )
         yield len(asked), len(answered)
@@ -140,7 +140,7 @@ def _first_asked(tokenizer: Any, messages: Sequence[Message], text: str) -> str:
 
 
 def end_ids(tokenizer: Any) -> list[int]:
-    """The token ids that end an answer: the tokenizer's end token and the one that its template puts after an answer."""
+    """The token ids that end an answer: the tokenizer's end token and what its template puts after an answer."""
     turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
     learned = [one for one in encode(tokenizer, turn)["labels"] if one != IGNORED]
     last = learned[-1:] if learned and learned[-1] in _special(tokenizer) else []
@@ -174,7 +174,9 @@ def fit(tokenizer: Any, messages: Sequence[Message], room: int) -> list[Message]
     return [*head, *turns]
 
 
-def shorten(tokenizer: Any, messages: Sequence[Message], length: int, too_long: str) -> tuple[list[list[Message]], list[str]]:
+def shorten(
+    tokenizer: Any, messages: Sequence[Message], length: int, too_long: str
+) -> tuple[list[list[Message]], list[str]]:
     """The examples of at most `length` tokens that a conversation makes, and the reasons why parts of it were left out.
 
     too_long: `split` cuts it between exchanges into several, each with the system message in front, and leaves out an

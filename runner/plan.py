@@ -16,7 +16,6 @@ from runner.files import digest, write_json, write_text
 from runner.matrix import Values
 from runner.recipe import Recipe, data_files, dataset_folder
 from runner.references import DecodingUse, ModelUse, Node, walk
-from runner.strict_yaml import Map
 
 KEY_LENGTH = 20
 Spec = dict[str, Any]
@@ -49,6 +48,7 @@ class Plan:
     recipe: Recipe
     root: Path
     steps: list[Planned]
+    specs: Specs
 
     @property
     def stale(self) -> list[Planned]:
@@ -56,7 +56,9 @@ class Plan:
 
     def pick(self, target: str) -> list[Planned]:
         """The steps of a target ('all', a verb, or a step's name) and all that they need, in order."""
-        wanted = [step for step in self.steps if target in ("all", step.node.verb, step.name, step.node.instance.written)]
+        wanted = [
+            step for step in self.steps if target in ("all", step.node.verb, step.name, step.node.instance.written)
+        ]
         keys = {step.key for step in wanted}
         for step in reversed(self.steps):
             if step.key in keys:
@@ -68,13 +70,15 @@ def make(recipe: Recipe) -> Plan:
     """Plan a recipe: digest its data, key its steps, compare with what is made. Raises DataError where data is missing."""
     root = artifacts()
     digests = Digests(root / "cache" / "files.json")
-    planner = _Planner(recipe, root, digests)
-    steps = [planner.step(node) for node in recipe.nodes]
+    specs = Specs(recipe, root, digests)
+    steps = [specs.step(node) for node in recipe.nodes]
     digests.save()
-    return Plan(recipe, root, steps)
+    return Plan(recipe, root, steps, specs)
 
 
-class _Planner:
+class Specs:
+    """Specs: what a step, a model, a prompt or a decoding is to whoever runs it, as JSON."""
+
     def __init__(self, recipe: Recipe, root: Path, digests: Digests) -> None:
         self.recipe = recipe
         self.root = root
@@ -106,44 +110,61 @@ class _Planner:
             "texts": {key: _plain(value) for key, value in self.recipe.names.section("texts").items() if key in texts},
             "inputs": {path: [self._input(rows) for rows in held] for path, held in node.rows.items()},
             "models": {path: [self.model(use) for use in held] for path, held in node.models.items()},
-            "prompts": {path: self._prompt(name) for path, name in node.prompts.items()},
+            "prompts": {path: self.prompt(name) for path, name in node.prompts.items()},
             "decodings": {path: self.decoding(use) for path, use in node.decodings.items()},
-            "learned": self._prompt(learned) if learned else None,
+            "learned": self.prompt(learned) if learned else None,
             "folder": str(dataset_folder(node.folder)) if node.folder else None,
             "files": self._files(node),
         }
 
     def _variables(self, node: Node) -> tuple[set[str], set[str]]:
         """The variables and the texts that a step's prompts and expressions use."""
-        held = [text for name in node.prompts.values() for turn in self._prompt(name)["turns"] for text in turn.values()]
+        held = [text for name in node.prompts.values() for turn in self.prompt(name)["turns"] for text in turn.values()]
         held += list(self.recipe.includes.values()) if held else []
-        found = [prompts.uses(text)[0] for text in held]
+        paths = [path for text in held for path in prompts.uses(text)[0]]
         for item in walk(node.body, node.fragment):
             if "x-jinja" in item.schema and isinstance(item.value, str):
-                found.append(prompts.uses(item.value, item.schema["x-jinja"] == "expression")[0])
-        paths = [path for one in found for path in one]
+                paths += prompts.uses(item.value, item.schema["x-jinja"] == "expression")[0]
         return {path[0] for path in paths}, {path[1] for path in paths if path[0] == "texts" and len(path) > 1}
 
     def _input(self, rows: Any) -> Spec:
-        return {"step": rows.node.name, "key": self.planned[rows.node.name].key, "part": rows.part, "columns": rows.columns}
+        return {
+            "step": rows.node.name,
+            "key": self.planned[rows.node.name].key,
+            "part": rows.part,
+            "columns": rows.columns,
+        }
 
     def model(self, use: ModelUse, checkpoint: str = "best") -> Spec:
         """A model as a step or a chat sees it: the entry, or the step that makes it with the model under it."""
         if use.node is None:
             entry = _plain(use.entry)
             kind = "endpoint" if "endpoint" in entry else "load"
-            return {"name": use.name, "entry": schema.defaults(schema.entry(kind), entry), "files": self._weights(entry)}
+            return {
+                "name": use.name,
+                "entry": schema.defaults(schema.entry(kind), entry),
+                "files": self._weights(entry),
+            }
         below = use.node.models.get("model", [])
         base = self.model(below[0]) if below else None
-        return {"name": use.name, "entry": {}, "key": self.planned[use.node.name].key, "checkpoint": checkpoint, "base": base}
+        return {
+            "name": use.name,
+            "entry": {},
+            "key": self.planned[use.node.name].key,
+            "checkpoint": checkpoint,
+            "base": base,
+        }
 
     def _weights(self, entry: Spec) -> Spec:
         """The digests of a model folder's files; a name or a Hub id has none."""
         folder = Path(str(entry.get("load", "")))
         is_folder = "load" in entry and folder.is_dir() and entry["load"] not in schema.bundled()
-        return {str(path.relative_to(folder)): self.digests.of(path) for path in data_files(folder)} if is_folder else {}
+        return (
+            {str(path.relative_to(folder)): self.digests.of(path) for path in data_files(folder)} if is_folder else {}
+        )
 
-    def _prompt(self, name: str) -> Spec:
+    def prompt(self, name: str) -> Spec:
+        """A prompt as a step or a chat sees it, with the files that it includes."""
         held = _plain(self.recipe.names.section("prompts")[name])
         turns = held if isinstance(held, list) else [held]
         used: dict[str, str] = {}
@@ -162,7 +183,7 @@ class _Planner:
             "mode": use.body["mode"],
             "params": schema.defaults(schema.mode(use.body["mode"]), body),
             "models": {path: [self.model(one) for one in held] for path, held in use.models.items()},
-            "prompts": {path: self._prompt(name) for path, name in use.prompts.items()},
+            "prompts": {path: self.prompt(name) for path, name in use.prompts.items()},
         }
 
     def _files(self, node: Node) -> dict[str, str]:
@@ -197,7 +218,10 @@ def material(spec: Spec) -> Any:
     return {
         **{key: spec[key] for key in ("verb", "kind", "revision", "matrix", "texts", "files")},
         "params": params,
-        "inputs": {path: [{key: one[key] for key in ("key", "part", "columns")} for one in held] for path, held in spec["inputs"].items()},
+        "inputs": {
+            path: [{key: one[key] for key in ("key", "part", "columns")} for one in held]
+            for path, held in spec["inputs"].items()
+        },
         "models": {path: [model_material(one) for one in held] for path, held in spec["models"].items()},
         "prompts": {path: _unnamed(one) for path, one in spec["prompts"].items()},
         "decodings": {path: _decoding_material(one) for path, one in spec["decodings"].items()},
@@ -218,7 +242,12 @@ def _decoding_material(decoding: Spec) -> Spec:
     for path, _ in _refs(schema.mode(decoding["mode"])):
         _drop(params, path)
     models = {path: [model_material(one) for one in held] for path, held in decoding["models"].items()}
-    return {"mode": decoding["mode"], "params": params, "models": models, "prompts": {path: _unnamed(one) for path, one in decoding["prompts"].items()}}
+    return {
+        "mode": decoding["mode"],
+        "params": params,
+        "models": models,
+        "prompts": {path: _unnamed(one) for path, one in decoding["prompts"].items()},
+    }
 
 
 def _unnamed(prompt: Spec) -> Spec:
@@ -300,7 +329,10 @@ def write(plan: Plan) -> Path:
     """Write the plan for Make (.mk) and for the executor (.json), only where it differs, and point the links at what is made."""
     base = plan.root / "plans" / plan.recipe.label
     held = {step.key: step.spec for step in plan.steps}
-    write_json(base.with_name(base.name + ".json"), {"recipe": plan.recipe.name, "label": plan.recipe.label, "root": str(Path.cwd()), "steps": held})
+    write_json(
+        base.with_name(base.name + ".json"),
+        {"recipe": plan.recipe.name, "label": plan.recipe.label, "root": str(Path.cwd()), "steps": held},
+    )
     write_text(base.with_name(base.name + ".mk"), makefile(plan))
     for step in plan.steps:
         if not step.why:
@@ -339,5 +371,7 @@ def makefile(plan: Plan) -> str:
             done.add(step.key)
             needs = " ".join(f"store/{key}/step.json" for key in step.needs)
             lines.append(f"store/{step.key}/step.json: |{' ' + needs if needs else ''}")
-            lines.append(f'\t@cd "$$PERSONA_ROOT" && $$LAUNCH "$$PERSONA_PYTHON" -m runner execute "$$PERSONA_PLAN" {step.key}')
+            lines.append(
+                f'\t@cd "$$PERSONA_ROOT" && $$LAUNCH "$$PERSONA_PYTHON" -m runner execute "$$PERSONA_PLAN" {step.key}'
+            )
     return "\n".join(lines) + "\n"

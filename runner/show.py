@@ -45,23 +45,38 @@ def _rows(path: Path, count: int, color: bool) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, list) and value and all(isinstance(item, dict) and {"role", "content"} <= set(item) for item in value):
-        return "".join(f"\n    {item['role']}: {str(item['content']).replace(chr(10), chr(10) + '      ')}" for item in value)
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, dict) and {"role", "content"} <= set(item) for item in value)
+    ):
+        return "".join(
+            f"\n    {item['role']}: {str(item['content']).replace(chr(10), chr(10) + '      ')}" for item in value
+        )
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _training(plan: Plan, planned: Planned, count: int, color: bool) -> str:
     made = {step.key for step in plan.steps if not step.why}
-    missing = [rows.node.name for rows in planned.node.rows.get("from", []) if not any(one.name == rows.node.name and one.key in made for one in plan.steps)]
+    missing = [
+        rows.node.name
+        for rows in planned.node.rows.get("from", [])
+        if not any(one.name == rows.node.name and one.key in made for one in plan.steps)
+    ]
     if missing:
-        raise StepError(f"{planned.name}: what it learns from is not made yet. Run make {plan.recipe.name}/{missing[0]}.")
+        raise StepError(
+            f"{planned.name}: what it learns from is not made yet. Run make {plan.recipe.name}/{missing[0]}."
+        )
     module = importlib.import_module(f"runner.steps.train.{planned.node.kind}")
     seen = module.show(step_of(planned.spec, plan.root), count)
     lines = []
     for place, sample in enumerate(seen["samples"], 1):
         lines += [f"--- example {place}", "".join(_mark(text, trained, color) for text, trained in sample), ""]
     share = seen["trained_tokens"] / seen["tokens"] if seen["tokens"] else 0
-    lines += [f"{len(seen['lengths'])} examples, {seen['tokens']} tokens, {seen['trained_tokens']} of them learned ({share:.1%}).", ""]
+    lines += [
+        f"{len(seen['lengths'])} examples, {seen['tokens']} tokens, {seen['trained_tokens']} of them learned ({share:.1%}).",
+        "",
+    ]
     lines += ["tokens an example", *histogram(seen["lengths"])]
     return "\n".join(lines)
 
@@ -83,4 +98,7 @@ def histogram(lengths: list[int]) -> list[str]:
     for length in lengths:
         counts[(length - least) // width] += 1
     scale = BAR / max(counts)
-    return [f"  {least + at * width:>6}–{least + (at + 1) * width - 1:<6} {'█' * round(count * scale):<{BAR}} {count}" for at, count in enumerate(counts)]
+    return [
+        f"  {least + at * width:>6}–{least + (at + 1) * width - 1:<6} {'█' * round(count * scale):<{BAR}} {count}"
+        for at, count in enumerate(counts)
+    ]

@@ -29,16 +29,24 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int | No
     width = width or shutil.get_terminal_size((100, 24)).columns
     cells = [[cell(value) for value in row] for row in rows]
     widths = _fit([max([len(name), *(_longest(row[at]) for row in cells)]) for at, name in enumerate(columns)], width)
-    right = [all(isinstance(row[at], int | float) or row[at] is None for row in rows) and bool(rows) for at in range(len(columns))]
+    right = [
+        all(isinstance(row[at], int | float) or row[at] is None for row in rows) and bool(rows)
+        for at in range(len(columns))
+    ]
     lines = [_line([list(columns)], widths, right), _line([["-" * held for held in widths]], widths, right)]
     tall = False
     for row in cells:
-        wrapped = [[part for line in (text.splitlines() or [""]) for part in textwrap.wrap(line, widths[at]) or [""]] for at, text in enumerate(row)]
+        wrapped = [
+            [part for line in (text.splitlines() or [""]) for part in textwrap.wrap(line, widths[at]) or [""]]
+            for at, text in enumerate(row)
+        ]
         height = max(map(len, wrapped))
         if (tall or height > 1) and row is not cells[0]:
             lines.append("")
         tall = height > 1
-        lines.append(_line([[part[at] if at < len(part) else "" for part in wrapped] for at in range(height)], widths, right))
+        lines.append(
+            _line([[part[at] if at < len(part) else "" for part in wrapped] for at in range(height)], widths, right)
+        )
     return "\n".join(lines)
 
 
@@ -67,13 +75,18 @@ def bar(label: str, total: int) -> Iterator[Advance]:
     if not sys.stderr.isatty():
         yield lambda amount=1, note="": None
         return
-    with click.progressbar(length=max(total, 1), label=label, file=sys.stderr, show_pos=True, item_show_func=lambda note: note) as shown:
+    with click.progressbar(
+        length=max(total, 1), label=label, file=sys.stderr, show_pos=True, item_show_func=lambda note: note
+    ) as shown:
         yield lambda amount=1, note="": shown.update(amount, note or None)
 
 
 def tables(facts: dict[str, Any]) -> str:
     """The tables of a step's facts, each under its title."""
-    made = [f"{one['title']}\n\n{textwrap.indent(table(one['columns'], one['rows']), '  ')}\n" for one in facts.get("tables", [])]
+    made = [
+        f"{one['title']}\n\n{textwrap.indent(table(one['columns'], one['rows']), '  ')}\n"
+        for one in facts.get("tables", [])
+    ]
     return "\n".join(made)
 
 

@@ -1,4 +1,4 @@
-"""What many tests share: a real two-layer model with a real tokenizer, and a step as the executor would hand it over."""
+"""What many tests share: a real two-layer model with a real tokenizer, and a step as the executor hands it over."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from runner.machine import settle
+
+settle()
 
 SENTENCES = [
     "Good morning, Holmes. Has the letter come? Yes, it lies on the table.",
@@ -30,7 +34,9 @@ def make_tokenizer(template: str | None = CHATML) -> Any:
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     raw.train_from_iterator(SENTENCES, trainer)
     made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>")
     made.chat_template = template

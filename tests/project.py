@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-MESSAGES = [("watson", "Any news?"), ("holmes", "Observe. The mud, then the motive."), ("watson", "And the hat?"), ("holmes", "It is new.")]
+MESSAGES = [
+    ("watson", "Any news?"),
+    ("holmes", "Observe. The mud, then the motive."),
+    ("watson", "And the hat?"),
+    ("holmes", "It is new."),
+]
 
 RECIPE = """\
 recipe: 1
@@ -30,7 +35,13 @@ def export(days: int = 8, channel: str = "1") -> str:
             "timestampEdited": None,
             "isPinned": False,
             "content": f"{text} ({day})",
-            "author": {"id": f"7{name == 'holmes':d}", "name": name, "discriminator": "0000", "nickname": name, "isBot": False},
+            "author": {
+                "id": f"7{name == 'holmes':d}",
+                "name": name,
+                "discriminator": "0000",
+                "nickname": name,
+                "isBot": False,
+            },
             "attachments": [],
             "embeds": [],
             "reactions": [],
@@ -40,7 +51,11 @@ def export(days: int = 8, channel: str = "1") -> str:
         for place, (name, text) in enumerate(MESSAGES)
     ]
     channel_data = {"id": channel, "type": "GuildTextChat", "category": "Rooms", "name": "sitting-room", "topic": None}
-    held = {"guild": {"id": "5", "name": "Baker Street"}, "channel": channel_data, "dateRange": {"after": None, "before": None}}
+    held = {
+        "guild": {"id": "5", "name": "Baker Street"},
+        "channel": channel_data,
+        "dateRange": {"after": None, "before": None},
+    }
     return json.dumps({**held, "messages": messages, "messageCount": len(messages)})
 
 
@@ -57,5 +72,7 @@ def store(folder: Path) -> dict[str, bytes]:
     """Every output in the store, by <key>/<file>; what differs from run to run left out."""
     root = folder / "artifacts" / "store"
     left_out = ("step.json", "step.log", "side.jsonl")
-    files = (path for path in root.rglob("*") if path.is_file() and path.name not in left_out and path.suffix != ".lock")
+    files = (
+        path for path in root.rglob("*") if path.is_file() and path.name not in left_out and path.suffix != ".lock"
+    )
     return {str(path.relative_to(root)): path.read_bytes() for path in files}

@@ -30,7 +30,15 @@ def environment(**more: str) -> dict[str, str]:
 def runner(folder: Path, *arguments: str, prelude: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command in the project; `prelude` is Python that runs first in the same process."""
     code = f"{prelude}\nfrom runner.cli import main\nmain({list(arguments)!r}, prog_name='runner')"
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def record(folder: Path, step: str) -> dict[str, object]:
@@ -67,7 +75,10 @@ def test_two_fresh_runs_give_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 def test_two_runs_at_once_both_end_right(folder: Path) -> None:
     code = "from runner.cli import main; main(['run', 'small'])"
-    both = [subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment(), stderr=subprocess.PIPE) for _ in range(4)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment(), stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
 
     assert [process.communicate(timeout=60) and process.returncode for process in both] == [0, 0, 0, 0]
     assert not list((folder / "artifacts/store").glob("*.part"))
@@ -109,7 +120,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(folder: Path, tmp_
     undisturbed = project.make(tmp_path / "undisturbed")
     runner(undisturbed, "run", "small")
     for delay in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4):
-        process = subprocess.Popen([sys.executable, "-m", "runner", "run", "small"], cwd=folder, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runner", "run", "small"],
+            cwd=folder,
+            env=environment(),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         time.sleep(delay)
         process.kill()
         process.wait()
@@ -191,7 +208,9 @@ def test_a_bug_keeps_its_traceback(folder: Path) -> None:
     assert said.returncode == 1 and "ZeroDivisionError: bug" in said.stderr and "Traceback" in said.stderr
 
 
-@pytest.mark.parametrize(("error", "code"), [("DataError", 1), ("ServiceError", 4), ("MachineError", 5), ("KeyboardInterrupt", 130)])
+@pytest.mark.parametrize(
+    ("error", "code"), [("DataError", 1), ("ServiceError", 4), ("MachineError", 5), ("KeyboardInterrupt", 130)]
+)
 def test_the_exit_code_says_what_kind_of_failure_it_was(folder: Path, error: str, code: int) -> None:
     raising = f"import runner.steps.preprocess.split as s\nfrom runner.errors import *\ndef failing(step, out): raise {error}('why')\ns.run = failing"
 
@@ -202,4 +221,6 @@ def test_secrets_of_the_environment_reach_no_artifact(folder: Path) -> None:
     (folder / ".env").write_text("WRITER_API_KEY=not-a-real-key-1234567890\n")
     runner(folder, "run", "small")
 
-    assert not [path for path in (folder / "artifacts").rglob("*") if path.is_file() and b"not-a-real-key" in path.read_bytes()]
+    assert not [
+        path for path in (folder / "artifacts").rglob("*") if path.is_file() and b"not-a-real-key" in path.read_bytes()
+    ]

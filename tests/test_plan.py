@@ -130,7 +130,9 @@ def test_the_same_bytes_out_of_a_rerun_step_stop_the_rebuild_there(folder: Path)
     Path("datasets/chat/room.json").write_text(text.replace('"topic": null', '"topic": "Tea."'))
     assert run() == ["chats", "turns", "parts", "newest"]
 
-    records = {name: json.loads(Path(f"artifacts/small/{name}/step.json").read_text()) for name in ("chats", "turns", "parts")}
+    records = {
+        name: json.loads(Path(f"artifacts/small/{name}/step.json").read_text()) for name in ("chats", "turns", "parts")
+    }
 
     assert "same_as" not in records["chats"]
     assert records["turns"]["same_as"] and records["parts"]["same_as"]
@@ -138,7 +140,12 @@ def test_the_same_bytes_out_of_a_rerun_step_stop_the_rebuild_there(folder: Path)
 
 def test_two_recipes_with_the_same_first_steps_make_them_once(folder: Path) -> None:
     run()
-    other = project.RECIPE.replace("chats", "messages").replace("turns", "talks").replace("persona", "me").replace("test: 0.25", "test: 0.5")
+    other = (
+        project.RECIPE.replace("chats", "messages")
+        .replace("turns", "talks")
+        .replace("persona", "me")
+        .replace("test: 0.25", "test: 0.5")
+    )
     Path("recipes/other.yaml").write_text(other)
 
     assert run("other") == ["parts"]

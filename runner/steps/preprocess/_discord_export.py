@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runner.steps.preprocess._chat_people import People
+
 Advance = Callable[..., None]
 
 
@@ -74,65 +76,34 @@ class Export:
         return self.trend.falls > self.trend.rises
 
 
-@dataclass
-class Person:
-    """An author as the folder shows them. `messages` counts what they wrote, bots' and empty messages left out."""
-
-    name: str
-    full_name: str
-    names: set[str] = field(default_factory=set)
-    bot: bool = False
-    messages: int = 0
-    has_id: bool = True
-
-
-class People:
-    """Everyone who writes in the folder, by author id."""
+class Accounts:
+    """Everyone who writes in the folder, the authors of plain text joined with the accounts of the JSON files."""
 
     def __init__(self) -> None:
-        self.people: dict[str, Person] = {}
+        self.people = People()
         self._same: dict[str, str] = {}
 
     def see(self, message: Message, has_id: bool) -> None:
-        """Count a message; the name seen last is the one that stays."""
-        person = self.people.setdefault(message.author, Person(message.name, message.full_name, has_id=has_id))
-        person.name, person.full_name, person.bot = message.name, message.full_name, message.bot
-        person.names |= {message.author, message.name, message.full_name, message.nickname or message.name}
-        person.messages += bool(message.text.strip()) and not (message.system or message.forwarded)
+        """Count a message."""
+        speech = bool(message.text.strip()) and not (message.system or message.forwarded)
+        person = self.people.see(message.author, message.name, message.full_name, speech, has_id)
+        person.names.add(message.nickname or message.name)
+        person.bot = message.bot
 
     def join(self) -> None:
         """Give authors of plain text the id of the one person who has that full name in the JSON files."""
+        everyone = self.people.people
         known: dict[str, list[str]] = {}
-        for author, person in self.people.items():
+        for author, person in everyone.items():
             for name in {person.full_name, person.name} if person.has_id else ():
                 known.setdefault(name, []).append(author)
-        for author, person in list(self.people.items()):
+        for author, person in list(everyone.items()):
             same = known.get(author, [])
             if not person.has_id and len(same) == 1:
                 self._same[author] = same[0]
-                self.people[same[0]].messages += person.messages
-                self.people[same[0]].names |= person.names
-                del self.people[author]
+                everyone[same[0]].messages += person.messages
+                everyone[same[0]].names |= person.names
+                del everyone[author]
 
     def author(self, author: str) -> str:
         return self._same.get(author, author)
-
-    def find(self, wanted: str) -> list[str]:
-        """The ids of those who have this id, user name, full name or nickname."""
-        return [author for author, person in self.people.items() if wanted in person.names]
-
-    def listed(self, authors: list[str], most: int = 10) -> str:
-        """'Ann (id 1, 12 messages), Bob#0001 (3 messages)', the most talkative first."""
-        ranked = sorted(authors, key=lambda author: (-self.people[author].messages, author))
-        shown = [self._shown(author) for author in ranked[:most]]
-        return ", ".join(shown) + (f" and {len(ranked) - most} more" if len(ranked) > most else "")
-
-    def _shown(self, author: str) -> str:
-        person = self.people[author]
-        count = f"{person.messages} message" + ("" if person.messages == 1 else "s")
-        return (
-            f"{person.full_name} ("
-            + (f"id {author}, " if person.has_id else "")
-            + count
-            + (", a bot)" if person.bot else ")")
-        )

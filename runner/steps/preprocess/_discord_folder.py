@@ -13,6 +13,7 @@ from runner.errors import DataError
 from runner.step import Step
 from runner.steps.preprocess._discord_dates import Dates
 from runner.steps.preprocess._discord_export import Export
+from runner.steps.preprocess._reading import shown
 
 PART = re.compile(r" \[part (\d+)\]$")
 MEDIA = "_Files"  # `--media` puts a message's files into a folder that ends so
@@ -24,11 +25,6 @@ REFUSED = {
     ".zip": "an archive. Unpack it here and remove it.",
 }
 OVERLAP = timedelta(hours=1)  # parts of one export may share an hour, when summer time ends
-
-
-def shown(path: Path) -> str:
-    """A path for errors: as seen from the working directory if it lies below it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def exports(step: Step) -> list[Export]:

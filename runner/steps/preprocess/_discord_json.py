@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
-from pathlib import Path
-from typing import IO, Any
-
-import ijson
+from typing import Any
 
 from runner.errors import DataError
-from runner.steps.preprocess._discord_export import Advance, Export, Message, People
+from runner.steps.preprocess._chat_files import ChatFile, Counted
+from runner.steps.preprocess._chat_looks import HEAD, refusal, top
+from runner.steps.preprocess._discord_export import Accounts, Advance, Export, Message
+from runner.steps.preprocess._json_stream import walk
 
-BLOCK = 1 << 18
-HEAD = 1 << 16
+ENTER, ITEM = ("", "messages"), "messages.item"
 SPEECH = {"Default", "Reply", "20"}  # 20 is the answer to a slash command; every other kind is a notice by Discord
 
 
-def inspect(export: Export, people: People, advance: Advance) -> None:
+def inspect(export: Export, accounts: Accounts, advance: Advance) -> None:
     """Read a file once: its channel, how many messages it announces and has, their direction, and who writes.
 
     Raises DataError where it is not an export, or not whole JSON.
     """
     _refuse_others(export)
-    for value in _values(export, "messages.item", advance):
+    root: dict[str, Any] = {}
+    for place, value in _values(export, advance):
+        if place != ITEM:
+            root[place] = value
+            continue
         export.found += 1
         message = _message(export, value)
         export.trend.see(message.time)
-        people.see(message, has_id=True)
-    channel = next(_values(export, "channel"), None)
-    count = next(_values(export, "messageCount"), None)
+        accounts.see(message, has_id=True)
+    channel, count = root.get("channel"), root.get("messageCount")
     if not isinstance(channel, dict) or "id" not in channel:
         raise DataError(f"{export.shown}:1: no channel. Re-export it with DiscordChatExporter.")
     export.conversation, export.channel = str(channel["id"]), str(channel.get("name", ""))
@@ -41,34 +40,18 @@ def inspect(export: Export, people: People, advance: Advance) -> None:
 
 def messages(export: Export, advance: Advance) -> Iterator[Message]:
     """The messages of an inspected file, in its order."""
-    for value in _values(export, "messages.item", advance):
-        yield _message(export, value)
+    for place, value in _values(export, advance):
+        if place == ITEM:
+            yield _message(export, value)
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """A stream that tells how much of it was read."""
-
-    stream: IO[bytes]
-    advance: Advance
-
-    def read(self, size: int = -1) -> bytes:
-        block = self.stream.read(size)
-        self.advance(len(block))
-        return block
-
-
-def _values(export: Export, unit: str, advance: Advance = lambda amount: None) -> Iterator[Any]:
-    """What stands at one place of the file; the parser's own path, 'messages.item'."""
+def _values(export: Export, advance: Advance) -> Iterator[tuple[str, Any]]:
     with export.path.open("rb") as stream:
-        if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-            stream.seek(0)
         try:
-            yield from ijson.items(_Counted(stream, advance), unit, buf_size=BLOCK, use_float=True)
-        except ijson.JSONError as error:
-            why = " ".join(str(error).split("\n")[0].split())
+            yield from walk(Counted(stream, advance), ENTER)
+        except ValueError as error:
             raise DataError(
-                f"{export.shown}:1: cut off or damaged: it stops being JSON after {export.found} messages ({why}). "
+                f"{export.shown}:1: cut off or damaged: it stops being JSON after {export.found} messages ({error}). "
                 "Re-export it."
             ) from error
 
@@ -109,34 +92,8 @@ def _message(export: Export, value: dict[str, Any]) -> Message:
 
 def _refuse_others(export: Export) -> None:
     """Say what a JSON file of another program looks like."""
-    keys, is_list = _root(export.path)
-    if is_list:
-        looks = "a list, like a day of a Slack export or Discord's own data package"
-    elif keys >= {"participants", "messages"}:
-        looks = "a Messenger or Instagram export"
-    elif keys >= {"name", "type", "id"} or "chats" in keys:
-        looks = "a Telegram export"
-    elif keys:
-        looks = "an object with the keys " + ", ".join(sorted(keys)[:6])
-    else:
-        looks = "not JSON"
+    file = ChatFile(export.path, export.name, 0)
+    with file.open() as stream:
+        _, keys = top(stream.read(HEAD))
     if "guild" not in keys:
-        raise DataError(
-            f"{export.shown}:1: not a DiscordChatExporter file: it looks like {looks}. Move it out of the folder."
-        )
-
-
-def _root(path: Path) -> tuple[set[str], bool]:
-    """The first keys of a JSON file, and whether it is a list."""
-    with path.open("rb") as stream:
-        head = BytesIO(stream.read(HEAD).removeprefix(codecs.BOM_UTF8))
-    keys: set[str] = set()
-    try:
-        for prefix, event, value in ijson.parse(head):
-            if prefix == "" and event == "start_array":
-                return keys, True
-            if prefix == "" and event == "map_key":
-                keys.add(value)
-    except ijson.JSONError:
-        return keys, False  # the head ends inside the file; a file that is damaged is told so when all of it is read
-    return keys, False
+        raise DataError(refusal(file, "a DiscordChatExporter file"))

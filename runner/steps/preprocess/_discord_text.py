@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from runner.errors import DataError
 from runner.steps.preprocess import _discord_body as body_of
 from runner.steps.preprocess._discord_dates import Dates, Stamp, read
-from runner.steps.preprocess._discord_export import Export, Message, People, Trend
+from runner.steps.preprocess._discord_export import Accounts, Export, Message, Trend
 
 HEADER = re.compile(r"\[(?P<time>[^\[\]\n]{4,48})\] (?P<name>\S.*?)(?P<pinned> \(pinned\))?")
 FULL_NAME = re.compile(r"(?P<name>.+)#\d{4}")
@@ -41,7 +41,7 @@ class _Entry:
     body: list[str] = field(default_factory=list)
 
 
-def inspect(export: Export, people: People, date_order: str | None) -> Dates | None:
+def inspect(export: Export, accounts: Accounts, date_order: str | None) -> Dates | None:
     """Read a file's preamble, layout, counts and authors; returns the date orders that it allows, if it has messages.
 
     Raises DataError where it is not an export, or its times cannot be read.
@@ -61,7 +61,7 @@ def inspect(export: Export, people: People, date_order: str | None) -> Dates | N
             "Re-export as JSON, or with --locale en-US."
         )
     for message in messages(export, dates.possible[0]):
-        people.see(message, has_id=False)
+        accounts.see(message, has_id=False)
     return dates
 
 
@@ -107,9 +107,8 @@ def _lines(export: Export) -> Iterator[tuple[int, str]]:
     with export.path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):
             if number == 1:
-                raw = raw.removeprefix(codecs.BOM_UTF8)
                 end = b"\r\n" if raw.endswith(b"\r\n") else b"\n"
-            held += raw
+            held += raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
             if held.endswith(end):
                 yield start, _decode(export, start, held.removesuffix(end))
                 held, start = b"", number + 1

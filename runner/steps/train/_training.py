@@ -1,4 +1,4 @@
-"""What every training step shares: batches, checkpoints that survive a kill, the best model kept, the folders at the end."""
+"""What training steps share: batches, checkpoints that survive a kill, the best model kept, the folders at the end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class LengthGrouped(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         size = self.batch * min(GROUP, max(1, len(order) // (self.batch * 4)))
-        groups = [sorted(order[at : at + size], key=lambda row: -self.lengths[row]) for at in range(0, len(order), size)]
+        groups = [
+            sorted(order[at : at + size], key=lambda row: -self.lengths[row]) for at in range(0, len(order), size)
+        ]
         rows = [row for group in groups for row in group]
         whole = len(rows) // self.batch * self.batch
         batches = [rows[at : at + self.batch] for at in range(0, whole, self.batch)]
@@ -80,14 +82,14 @@ class LengthGrouped(Sampler[int]):
 def rows_at_once(config: Any, sizes: list[int], batch: int) -> tuple[int, bool]:
     """How many rows of a batch go through the network together, and whether activations must be computed twice.
 
-    Enough to keep the hardware busy (about 1,024 tokens on a CPU, 16,384 on a GPU) and no more than memory holds.
+    Enough to keep the hardware busy (about 512 tokens on a CPU, 16,384 on a GPU) and no more than memory holds.
     """
     text, longest, usual = config.get_text_config(), max(sizes), sorted(sizes)[len(sizes) * 9 // 10]
     width = 16 * text.hidden_size + 6 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
     each = 4 * text.num_hidden_layers * width
     gpu = models.device() == "cuda"
     room = (0.6 if gpu else 0.4) * models.free_memory()
-    busy = 16_384 if gpu else 1024
+    busy = 16_384 if gpu else 512
     fits = min(room / (each * longest), 4 * busy / longest, busy / usual)
     at_once = next(size for size in range(min(batch, max(1, int(fits))), 0, -1) if batch % size == 0)
     return at_once, each * longest > room
@@ -117,7 +119,9 @@ def _whole(checkpoint: Path) -> bool:
 class Watch(TrainerCallback):
     """Shows progress, keeps the best model, and asks for a checkpoint as often as it costs little."""
 
-    def __init__(self, advance: Advance, keep: Callable[[Any], None], best: str, cost: float, tokens: Callable[[], int]) -> None:
+    def __init__(
+        self, advance: Advance, keep: Callable[[Any], None], best: str, cost: float, tokens: Callable[[], int]
+    ) -> None:
         self.advance, self.keep, self.best, self.tokens = advance, keep, best, tokens
         self.cost = cost
         self.began = self.saved = time.monotonic()
@@ -186,7 +190,7 @@ def same(folder: Path, other: Path) -> None:
 
 
 def card(folder: Path, model: Model, adapter: bool, facts: dict[str, Any]) -> None:
-    """The folder's README.md: base, settings and figures; no time, no path, no recipe. Not written into linked files."""
+    """The folder's README.md: base, settings and figures; no time, no path, no recipe. Never written into a link."""
     head = ["---", f"base_model: {public_name(model)}", f"library_name: {'peft' if adapter else 'transformers'}"]
     head += ["pipeline_tag: text-generation", "tags: [persona, trl]", "---", "", "# A persona model", ""]
     lines = [f"| {name} | {value} |" for name, value in facts.items() if value is not None]

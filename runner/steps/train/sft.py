@@ -1,4 +1,4 @@
-"""`train: sft`: recipe keys to TRL's SFTTrainer. What is learned of a row is decided in runner.chat, and nowhere else."""
+"""`train: sft`: recipe keys to TRL's SFTTrainer. What is learned of a row is decided in runner.chat alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerControl
 from trl import SFTConfig, SFTTrainer
 
 from datasets import Dataset
-from runner import losses, models, places
+from runner import models, places
 from runner.errors import StepError
 from runner.files import read_rows
 from runner.step import Out, Step
+from runner.steps._losses import mean_loss, totals
 from runner.steps.train import _lessons, _training
 from runner.steps.train._lessons import show
 
@@ -64,7 +65,9 @@ def _stored(step: Step, out: Out, tokenizer: Any, role: str) -> Dataset:
 def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> _Trainer:
     model, lora = step.models["model"][0], step.params.get("lora")
     if places.root(model).entry.get("bits") and not lora:
-        raise StepError(f"{step.name}: weights loaded with bits: cannot be trained themselves. Add lora:, or drop bits:.")
+        raise StepError(
+            f"{step.name}: weights loaded with bits: cannot be trained themselves. Add lora:, or drop bits:."
+        )
     network = models.load_network(model, step.artifacts, None if lora else torch.float32, out.log)
     try:
         trainer = _Trainer(
@@ -137,9 +140,11 @@ def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFT
     return SFTConfig(**free | dict(keys.get("arguments") or {}) | ours)
 
 
-class _Trainer(SFTTrainer):  # type: ignore[misc]
+class _Trainer(SFTTrainer):
     """TRL's trainer with four differences: the rows of a batch are of like length; on a CPU the output layer runs for
-    learned tokens alone (TRL does so on a GPU); validation loss is by token; a loss that is not a number is an error."""
+    learned tokens alone (TRL does so on a GPU); validation loss is by token; a loss that is no number is an error."""
+
+    control: TrainerControl
 
     seen = 0
 
@@ -152,12 +157,14 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         return _training.LengthGrouped(_training.lengths(self.train_dataset), batch, self.args.seed)
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         self.seen += int(inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel())
         plain = self.args.loss_type == "nll" and not self.args.label_smoothing_factor and not return_outputs
         if models.device() == "cuda" or not plain:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        return losses.mean_loss(model, inputs, num_items_in_batch)
+        return mean_loss(model, inputs, num_items_in_batch)
 
     def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*given, **named)
@@ -172,12 +179,14 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
     def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
         self.model.eval()
         with self.compute_loss_context_manager():
-            made = losses.totals(self.model, (self._prepare_inputs(batch) for batch in self.get_eval_dataloader()))
+            made = totals(self.model, (self._prepare_inputs(batch) for batch in self.get_eval_dataloader()))
         metrics = {"eval_loss": self._expect_number(made.loss), "eval_accuracy": made.accuracy}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         # A run that is resumed from where it stopped early would go on: it is resumed from before and stops again
-        self.control.should_save &= not self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+        self.control.should_save &= (
+            not self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+        )
         return metrics
 
 
@@ -194,7 +203,9 @@ def _train(step: Step, out: Out, trainer: _Trainer, data: Dataset) -> dict[str, 
         _save(step, trainer, network, "best", out)
 
     with out.progress("training", updates) as advance:
-        watch = _training.Watch(advance, keep, keys["best"], _training.checkpoint_cost(trainer.model), lambda: trainer.seen)
+        watch = _training.Watch(
+            advance, keep, keys["best"], _training.checkpoint_cost(trainer.model), lambda: trainer.seen
+        )
         trainer.add_callback(watch)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     return _facts(trainer, learned, tokens, trainer.seen / watch.seconds())
@@ -204,7 +215,11 @@ def _facts(trainer: _Trainer, learned: int, tokens: int, speed: float) -> dict[s
     state = trainer.state
     trained, checked = _training.curve(state.log_history, "loss"), _training.curve(state.log_history, "eval_loss")
     metrics: dict[str, Any] = {"updates": state.global_step, "tokens": tokens, "learned_tokens": learned}
-    metrics |= {"learned_share": round(learned / tokens, 4), "train_loss": trained[-1][1], "tokens_per_second": round(speed, 1)}
+    metrics |= {
+        "learned_share": round(learned / tokens, 4),
+        "train_loss": trained[-1][1],
+        "tokens_per_second": round(speed, 1),
+    }
     notes = []
     if checked:
         metrics["validation_loss"] = {"best": min(value for _, value in checked), "final": checked[-1][1]}
@@ -231,7 +246,9 @@ def _write(step: Step, out: Out, trainer: _Trainer, facts: dict[str, Any]) -> No
     args, metrics = trainer.args, facts["metrics"]
     lora = step.params.get("lora")
     told = {
-        "method": f"supervised fine-tuning with LoRA of rank {lora['rank']}" if lora else "supervised fine-tuning, all weights",
+        "method": f"supervised fine-tuning with LoRA of rank {lora['rank']}"
+        if lora
+        else "supervised fine-tuning, all weights",
         "updates": metrics["updates"],
         "rows an update": step.params["batch"],
         "learning rate": args.learning_rate,

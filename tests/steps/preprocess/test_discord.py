@@ -363,18 +363,27 @@ def test_other_files_are_refused_by_name(read, tmp_path):
 @pytest.mark.parametrize(
     ("content", "looks"),
     [
-        ({"name": "x", "type": "personal_chat", "id": 1, "messages": []}, "a Telegram export"),
-        ({"participants": [], "messages": []}, "a Messenger or Instagram export"),
-        ([{"ts": "1"}], "a list, like a day of a Slack export or Discord's own data package"),
-        ({"b": 1, "a": 2}, "an object with the keys a, b"),
-        ("", "not JSON"),
-        ("hello", "not JSON"),
+        (
+            {"name": "x", "type": "personal_chat", "id": 1, "messages": []},
+            "a Telegram export. Use preprocess: telegram, or",
+        ),
+        (
+            {"participants": [], "messages": []},
+            "a Messenger or Instagram export. Use preprocess: messenger, or",
+        ),
+        ([{"ts": "1"}], "a day of a Slack export. Use preprocess: slack, or"),
+        ([{"ID": 1, "Timestamp": ""}], "Discord's own data package, which has one person's messages only."),
+        ({"b": 1, "a": 2}, "an object with the keys a, b."),
+        ([1], "a list."),
+        ("", "empty."),
+        ("hello", "not JSON."),
+        ("{", "not JSON."),
     ],
 )
 def test_other_json_is_refused_saying_what_it_looks_like(read, tmp_path, content, looks):
-    assert failure(read, {"a.json": content}, tmp_path) == [
-        f"a.json:1: not a DiscordChatExporter file: it looks like {looks}. Move it out of the folder."
-    ]
+    (line,) = failure(read, {"a.json": content}, tmp_path)
+    end = "move it out of the folder." if looks.endswith(" or") else "Move it out of the folder."
+    assert line == f"a.json:1: not a DiscordChatExporter file: it looks like {looks} {end}"
 
 
 def test_a_torn_file_is_one_line(read, tmp_path):

@@ -62,7 +62,15 @@ def test_the_loss_goes_down_on_held_out_rows_too(trained: tuple[dict[str, Any], 
 
 def test_best_and_final_are_whole_hub_folders(trained: tuple[dict[str, Any], Path], tiny_model: Path) -> None:
     _, folder = trained
-    names = {"adapter_config.json", "adapter_model.safetensors", "README.md", "prompt.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    names = {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "prompt.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
     for name in ("best", "final"):
         assert {path.name for path in (folder / name).iterdir()} == names
         config = json.loads((folder / name / "adapter_config.json").read_text())
@@ -99,7 +107,10 @@ def test_training_twice_gives_the_same_weights_and_the_same_curves(tiny_model: P
 
 
 def test_rows_at_once_do_not_change_what_is_learned(tiny_model: Path, tmp_path: Path) -> None:
-    curves = [run(make(tmp_path / str(n), tiny_model, batch_at_once=n), tmp_path / str(n) / "out")[0]["curves"] for n in (1, 4)]
+    curves = [
+        run(make(tmp_path / str(n), tiny_model, batch_at_once=n), tmp_path / str(n) / "out")[0]["curves"]
+        for n in (1, 4)
+    ]
     for one, other in zip(curves[0]["loss"], curves[1]["loss"], strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 
@@ -131,7 +142,10 @@ def test_the_test_part_is_never_read(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_training_stops_early_and_keeps_the_best(tiny_model: Path, tmp_path: Path) -> None:
-    other = [{**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": "Good morning!"}]} for row in talks(4)]
+    other = [
+        {**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": "Good morning!"}]}
+        for row in talks(4)
+    ]
     keys = {"epochs": 50, "learning_rate": 0.03, "stop_early": {"after": 2, "on": "loss"}}
     facts, folder = run(make(tmp_path, tiny_model, {"train": talks(8), "validation": other}, **keys), tmp_path / "out")
     checks = [value for _, value in facts["curves"]["validation_loss"]]
@@ -172,11 +186,17 @@ def test_packed_examples_give_the_same_loss_as_apart(tiny_model: Path, tmp_path:
     assert packed["curves"]["loss"][0][1] == pytest.approx(apart["curves"]["loss"][0][1], abs=1e-4)
 
 
-def test_show_marks_what_is_learned_without_weights(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_marks_what_is_learned_without_weights(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(models, "load_network", None)
     seen = sft.show(make(tmp_path, tiny_model), 2)
     assert seen["samples"][0] == [
-        ("<|im_start|>system\nYou are Holmes.<|im_end|>\n<|im_start|>user\nHas the letter come? 0 <|im_end|>\n<|im_start|>assistant\n", False),
+        (
+            "<|im_start|>system\nYou are Holmes.<|im_end|>\n<|im_start|>user\nHas the letter come? 0 <|im_end|>\n"
+            "<|im_start|>assistant\n",
+            False,
+        ),
         ("Observe the mud on his boots, 0!<|im_end|>", True),
         ("\n", False),
     ]
@@ -189,11 +209,15 @@ def test_show_says_so_where_nothing_would_be_learned(tiny_model: Path, tmp_path:
         sft.show(make(tmp_path, tiny_model, {"rows": silent}), 2)
 
 
-def test_an_adapter_can_be_trained_further(trained: tuple[dict[str, Any], Path], tiny_model: Path, tmp_path: Path) -> None:
+def test_an_adapter_can_be_trained_further(
+    trained: tuple[dict[str, Any], Path], tiny_model: Path, tmp_path: Path
+) -> None:
     voice = Model("voice", {}, trained[1] / "final", base(tiny_model))
     step = make(tmp_path, tiny_model, max_steps=1, learning_rate=1e-9)
     facts, folder = run(Step(**{**vars(step), "models": {"model": (voice,)}}), tmp_path / "out")
-    assert facts["metrics"]["validation_loss"]["final"] == pytest.approx(trained[0]["metrics"]["validation_loss"]["final"], abs=1e-3)
+    assert facts["metrics"]["validation_loss"]["final"] == pytest.approx(
+        trained[0]["metrics"]["validation_loss"]["final"], abs=1e-3
+    )
     merged, chained = models.load([voice, Model("more", {}, folder / "final", voice)], tmp_path)
     assert isinstance(chained.weights.network, PeftModel) and merged.weights is not chained.weights
 
@@ -211,12 +235,20 @@ sft.run(step, Out(Path(sys.argv[2])))
 def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tiny_model: Path, tmp_path: Path) -> None:
     import pickle
 
-    keys = {"epochs": 8, "lora": {"dropout": 0.1}, "batch": 3, "check_every": 5, "stop_early": {"after": 30, "on": "loss"}}
+    keys = {
+        "epochs": 8,
+        "lora": {"dropout": 0.1},
+        "batch": 3,
+        "check_every": 5,
+        "stop_early": {"after": 30, "on": "loss"},
+    }
     whole, undisturbed = run(make(tmp_path, tiny_model, **keys), tmp_path / "whole")
     folder = tmp_path / "killed"
     folder.mkdir()
     (tmp_path / "step").write_bytes(pickle.dumps(make(tmp_path, tiny_model, **keys)))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "step"), str(folder)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "step"), str(folder)], stderr=subprocess.DEVNULL
+    )
     while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")) and process.poll() is None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
@@ -234,7 +266,9 @@ def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tiny_model: Path, 
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_training_killed_after_its_end_is_not_done_again(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_killed_after_its_end_is_not_done_again(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts, folder = run(make(tmp_path, tiny_model, max_steps=1), tmp_path / "out")
     monkeypatch.setattr(sft, "_trainer", None)
     assert run(make(tmp_path, tiny_model, max_steps=1), folder)[0] == facts

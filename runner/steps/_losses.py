@@ -20,7 +20,7 @@ AT_ONCE = 1024
 
 @dataclass
 class Totals:
-    """Sums over learned tokens: how many, their negative log-likelihood in nats, and how many were the likeliest one."""
+    """Sums over learned tokens: how many, their negative log-likelihood in nats, how many were the likeliest one."""
 
     tokens: int = 0
     nll: float = 0.0
@@ -33,6 +33,9 @@ class Totals:
     @property
     def accuracy(self) -> float:
         return self.hits / self.tokens if self.tokens else float("nan")
+
+    def add(self, other: Totals) -> None:
+        self.tokens, self.nll, self.hits = self.tokens + other.tokens, self.nll + other.nll, self.hits + other.hits
 
 
 def learned_logits(network: Any, inputs: Tensors) -> tuple[Any, torch.Tensor]:

@@ -1,0 +1,139 @@
+"""Texts as vectors: a sentence encoder (all-MiniLM and its like), pooled and normalised as its own folder says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+from runner import models, places
+from runner.errors import StepError
+from runner.places import Say, is_adapter, nothing
+from runner.step import Advance, Model
+
+Vectors = NDArray[np.float32]
+
+MOST_TOKENS = 8192  # of one batch, padding included
+POOLINGS = ("mean", "cls", "lasttoken")
+UNDERSTOOD = ("Transformer", "Pooling", "Normalize")  # the modules of a sentence-transformers folder
+
+
+@dataclass
+class Encoder:
+    """A loaded encoder. `length`: tokens that it reads of a text; `cut`: how many texts so far were longer."""
+
+    tokenizer: Any
+    network: Any
+    pooling: str
+    length: int
+    cut: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many numbers a vector has."""
+        return int(self.network.config.hidden_size)
+
+    def notes(self) -> list[str]:
+        """What a report should say of the texts so far."""
+        return [f"{self.cut} texts are longer than {self.length} tokens; only their beginnings were compared."] if self.cut else []
+
+
+def load(model: Model, artifacts: Path, say: Say = nothing) -> Encoder:
+    """Load an encoder in float32. Raises StepError where the model makes no sentence vectors."""
+    if is_adapter(model):
+        raise StepError(f"{model.name}: an adapter makes no embeddings. Name an encoder such as minilm.")
+    folder = model.folder or places.resolve(model.entry, artifacts, _refuse, say)
+    pooling = _pooling(model, folder)
+    models.quiet()
+    code = model.entry.get("trust_remote_code", False)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=code)
+    kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+    try:
+        network = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=code)
+    except (OSError, ValueError) as error:
+        raise StepError(f"{model.name}: {folder}: {str(error).splitlines()[0]}") from error
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Encoder(tokenizer, network.to(models.device()).eval(), pooling, _length(folder, config, tokenizer))
+
+
+def _refuse(source: Path, into: Path) -> None:
+    raise StepError(f"{source.name}: this model answers; embeddings need an encoder such as minilm.")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _pooling(model: Model, folder: Path) -> str:
+    """How the folder says that token vectors become one: mean where it says nothing."""
+    steps = [step["type"].rsplit(".", 1)[-1] for step in _read(folder / "modules.json")]
+    strange = [step for step in steps if step not in UNDERSTOOD]
+    if strange:
+        raise StepError(
+            f"{model.name}: its vectors go through {', '.join(strange)}, which is not supported. "
+            "Name an encoder that only pools and normalises, such as minilm."
+        )
+    asked = [key for key, on in _read(folder / "1_Pooling/config.json").items() if key.startswith("pooling_mode") and on]
+    names = [{"mean_tokens": "mean", "cls_token": "cls"}.get(key[13:], key[13:]) for key in asked] or ["mean"]
+    if len(names) > 1 or names[0] not in POOLINGS:
+        raise StepError(f"{model.name}: its pooling ({', '.join(names)}) is not supported ({', '.join(POOLINGS)} are).")
+    return names[0]
+
+
+def _length(folder: Path, config: Any, tokenizer: Any) -> int:
+    said = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+    most = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return int(min(said or most, most, tokenizer.model_max_length))
+
+
+def embed(encoder: Encoder, texts: Sequence[str], advance: Advance = lambda amount=1, note="": None) -> Vectors:
+    """Unit vectors of shape (texts, size), in the order of the texts; a text longer than `length` counts up to there."""
+    made = np.zeros((len(texts), encoder.size), dtype=np.float32)
+    encoded = encoder.tokenizer(list(texts), truncation=True, max_length=encoder.length + 1)["input_ids"] if texts else []
+    sizes = np.array([len(ids) for ids in encoded], dtype=np.int64)
+    encoder.cut += int((sizes > encoder.length).sum())
+    order = np.argsort(-sizes, kind="stable")
+    start = 0
+    while start < len(order):
+        widest = int(min(sizes[order[start]], encoder.length))
+        chosen = order[start : start + max(1, MOST_TOKENS // widest)]
+        made[chosen] = _batch(encoder, [texts[at] for at in chosen])
+        start += len(chosen)
+        advance(len(chosen))
+    return made
+
+
+@torch.inference_mode()
+def _batch(encoder: Encoder, texts: list[str]) -> Vectors:
+    asked = encoder.tokenizer(texts, truncation=True, max_length=encoder.length, padding=True, return_tensors="pt")
+    asked = asked.to(encoder.network.device)
+    vectors = _pool(encoder.network(**asked).last_hidden_state, asked["attention_mask"], encoder.pooling)
+    made: Vectors = torch.nn.functional.normalize(vectors, dim=1).float().cpu().numpy()
+    return made
+
+
+def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "lasttoken":
+        places = torch.arange(mask.shape[1], device=mask.device)
+        return hidden[torch.arange(len(mask), device=mask.device), (mask * places).argmax(dim=1)]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+
+
+def unit(vectors: NDArray[Any]) -> Vectors:
+    """Rows scaled to length one; a row of zeros stays."""
+    held = np.asarray(vectors, dtype=np.float32)
+    made: Vectors = held / np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-12)
+    return made
