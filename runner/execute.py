@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -269,7 +270,7 @@ def _record(
         "made": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
         "versions": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES if name in sys.modules},
+            **{name: _version(name) for name in _PACKAGES if name in sys.modules},
         },
         "commit": _commit(),
         "machine": {"system": platform.platform(), "cores": os.cpu_count()},
@@ -284,6 +285,12 @@ def _rows_in(spec: Spec, root: Path) -> int | None:
     return sum(counts) if counts else None
 
 
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
+
+
+@cache
 def _commit() -> str | None:
     """The git commit of the working folder, None outside a repository."""
     try:

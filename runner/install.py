@@ -4,10 +4,12 @@
     python3 -I runner/install.py full     what `make run` and `make test` need: minutes
 
 A stamp in the environment's folder holds a digest of what was installed from, so that a touched file installs nothing
-and a changed one does. The text must parse on Python 3.6, so that an old python3 gets a sentence and no SyntaxError.
+and a changed one does. The text must parse on Python 3.6, so that an old python3 gets a sentence and no SyntaxError;
+that is why annotations are quoted.
 """
 
 import argparse
+import collections.abc
 import contextlib
 import fcntl
 import hashlib
@@ -18,9 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-if False:  # for type checkers; annotations are quoted, as old Pythons must read past them
-    from collections.abc import Iterator
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = (3, 11)
@@ -105,7 +105,7 @@ def short(text: str) -> str:
 
 
 @contextlib.contextmanager
-def locked(venv: Path) -> "Iterator[int]":
+def locked(venv: Path) -> "collections.abc.Iterator[int]":
     """Holds the lock file beside the environment, and says so where it has to wait.
 
     Gives the lock's descriptor, for whatever is started meanwhile: a pip that outlives this process keeps the lock.
@@ -213,7 +213,9 @@ class Setup:
     def call(self, *command: str) -> None:
         """Run a command, its output into the log, its latest line on a terminal. Raises Failed with what it said."""
         lines = []
-        with self.log.open("a", encoding="utf-8") as log, self.started(command) as process:
+        options: dict[str, Any] = {"cwd": str(ROOT), "pass_fds": [self.handle], "text": True, "errors": "replace"}
+        options.update(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with self.log.open("a", encoding="utf-8") as log, subprocess.Popen(command, **options) as process:
             for line in process.stdout or ():
                 log.write(line)
                 lines.append(line.rstrip())
@@ -223,18 +225,6 @@ class Setup:
             if not any(line.startswith(UNPACKING) for line in lines) and Path(self.python).exists():
                 self.state.write_text("whole")
             raise Failed(explained(lines, self.log))
-
-    def started(self, command: "tuple[str, ...]") -> "subprocess.Popen[str]":
-        """The running command, its errors among its output."""
-        return subprocess.Popen(
-            command,
-            cwd=str(ROOT),
-            pass_fds=[self.handle],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
 
 
 def say(line: str) -> None:

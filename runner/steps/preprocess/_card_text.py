@@ -67,7 +67,7 @@ def parted(text: str) -> tuple[str, str]:
 
 
 def examples(text: str, char: str, name: str, user: str) -> list[list[Said]]:
-    """The dialogues of a text with its macros resolved: blocks that <START> begins, a speaker's name before each message."""
+    """The dialogues of a text with its macros resolved: <START> begins each, a speaker's name each message."""
     names = {user.lower(): "user", "you": "user", char.lower(): "assistant", name.lower(): "assistant"}
     opens = re.compile(
         "(" + "|".join(re.escape(one) for one in sorted(names, key=len, reverse=True)) + r")\s*:[ \t]*", re.IGNORECASE

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import IO
 from zipfile import BadZipFile, ZipFile, ZipInfo
@@ -14,6 +15,7 @@ from runner.errors import DataError
 from runner.step import Step
 from runner.steps.preprocess._reading import shown
 
+BLOCK = 1 << 18
 Advance = Callable[..., None]
 ABSURD = 200  # texts become ten or twenty times smaller, never this much
 SMALL = 1 << 26  # what may unpack to this size is harmless whatever its ratio
@@ -64,14 +66,14 @@ class ChatFile:
             raise DataError(f"{self.shown}: the archive is damaged ({error}). Export it again.") from error
 
 
-def chat_files(step: Step, endings: tuple[str, ...]) -> tuple[list[ChatFile], list[str]]:
-    """The folder's files with one of these endings, archives looked into, and the names of all others.
+def chat_files(step: Step, endings: tuple[str, ...]) -> tuple[list[ChatFile], list[ChatFile]]:
+    """The folder's files with one of these endings, archives looked into, and all others.
 
     Raises DataError where an archive cannot be read, is locked, or would unpack to an absurd size.
     """
     assert step.folder is not None, "the key folder names a dataset folder"
     found: list[ChatFile] = []
-    others: list[str] = []
+    others: list[ChatFile] = []
     problems: list[str] = []
     for path in step.files:
         whole = step.folder / path
@@ -82,12 +84,10 @@ def chat_files(step: Step, endings: tuple[str, ...]) -> tuple[list[ChatFile], li
             except DataError as error:
                 problems += error.lines
                 continue
-            found += [member for member in members if member.ending in endings]
-            others += [member.name for member in members if member.ending not in endings]
-        elif whole.suffix.lower() in endings:
-            found.append(ChatFile(whole, name, whole.stat().st_size))
         else:
-            others.append(name)
+            members = [ChatFile(whole, name, whole.stat().st_size)]
+        found += [member for member in members if member.ending in endings]
+        others += [member for member in members if member.ending not in endings]
     problems += filter(None, map(_wrong, found))
     if problems:
         raise DataError(*problems)
@@ -121,3 +121,26 @@ def _wrong(file: ChatFile) -> str | None:
             "Remove the archive, or unpack it if you trust it."
         )
     return None
+
+
+def lines(file: ChatFile, advance: Advance = lambda amount: None) -> Iterator[tuple[int, str]]:
+    """A text file's lines with their numbers, without their ends; only line feeds end a line, or CRLF where the first
+    does. Bytes that are no UTF-8 become lone surrogates, U+DC80 to U+DCFF.
+    """
+    done, told, end = 0, 0, "\n"
+    with file.open() as stream:
+        text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+        for number, line in enumerate(text, 1):
+            if number == 1 and line.endswith("\r\n"):
+                end = "\r\n"
+            done += len(line)
+            if done - told > BLOCK:
+                advance(done - told)
+                told = done
+            yield number, line.removesuffix(end)
+    advance(max(file.size - told, 0))
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text that `lines` has read was UTF-8."""
+    return text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text)

@@ -6,10 +6,13 @@ import codecs
 import re
 from io import BytesIO
 
+from runner.step import Step
 from runner.steps.preprocess._chat_files import ChatFile
 from runner.steps.preprocess._json_stream import walk
+from runner.steps.preprocess._reading import shown
 
 HEAD = 1 << 16
+CHATS = (".json", ".jsonl", ".txt", ".csv")
 _DATE = r"\d{1,4}[-/.]\s?\d{1,2}[-/.]\s?\d{1,4}\.?,?\s"
 _TEXTS = (
     (r"={62}\r?\nGuild: ", "a Discord export", "discord"),
@@ -22,8 +25,10 @@ _TEXTS = (
 _OBJECTS = (
     ({"guild", "channel"}, "a Discord export", "discord"),
     ({"participants", "messages"}, "a Messenger or Instagram export", "messenger"),
-    ({"name", "type", "id", "messages"}, "a Telegram export", "telegram"),
+    ({"type", "id", "messages"}, "a Telegram export", "telegram"),
     ({"chats"}, "a Telegram export", "telegram"),
+    ({"about", "personal_information"}, "a Telegram export", "telegram"),
+    ({"about", "contacts"}, "a Telegram export", "telegram"),
     ({"character_name"}, "a SillyTavern chat", "sillytavern"),
     ({"first_mes"}, "a character card", "character_card"),
     ({"spec", "data"}, "a character card", "character_card"),
@@ -87,3 +92,14 @@ def refusal(file: ChatFile, wanted: str) -> str:
     words, kind = looks(file)
     advice = f"Use preprocess: {kind}, or move it out of the folder." if kind else "Move it out of the folder."
     return f"{file.shown}:1: not {wanted}: it looks like {words}. {advice}"
+
+
+def nothing_here(step: Step, others: list[ChatFile], wanted: str, advice: str) -> str:
+    """The line for a folder that holds none of what is wanted, with what the first chat of another kind in it is."""
+    assert step.folder is not None, "the key folder names a dataset folder"
+    for file in others:
+        words, kind = looks(file) if file.ending in CHATS else ("", None)
+        if kind:
+            return f"{file.shown}:1: no {wanted}: it looks like {words}. Use preprocess: {kind}, or move it out."
+    names = ", ".join(file.name for file in others[:3]) + (" and more" if len(others) > 3 else "")
+    return f"{shown(step.folder)}: no {wanted} here" + (f" (only {names}). " if others else ". ") + advice

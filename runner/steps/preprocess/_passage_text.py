@@ -12,7 +12,7 @@ from runner.errors import DataError
 from runner.headers import encoding_of, open_text
 from runner.steps.preprocess._reading import Source
 from runner.steps.preprocess._table_json import values
-from runner.steps.preprocess._table_text import CONFLICT, OTHER_BYTES, Conflicts, decoded, other_encoding
+from runner.steps.preprocess._table_text import CONFLICT, OTHER_BYTES, Conflicts, decoded
 
 HEADING = re.compile(
     r"(?P<marks>#{1,6})\s+(?P<text>\S.*?)\s*#*\s*$|(?P<equals>={2,6})\s*(?P<title>\S.*?)\s*(?P=equals)\s*$"
@@ -69,8 +69,8 @@ def _lines(source: Source, encoding: str | None) -> Iterator[tuple[int, str, str
             for number, line in enumerate(stream, 1):
                 reason = CONFLICT if conflicts.hold(line) else "" if decoded(line) else OTHER_BYTES
                 yield number, line.rstrip("\r\n"), reason or ("a NUL character" if "\0" in line else "")
-        except UnicodeDecodeError as error:
-            raise other_encoding(source, number + 1, chosen) from error
+        except UnicodeError as error:
+            raise DataError(f"{source.shown}:{number + 1}: not {chosen}. Name its encoding: encoding: …") from error
 
 
 def _path(above: dict[int, str]) -> str | None:
@@ -87,7 +87,7 @@ def answers(source: Source, encoding: str | None, speaker: str | None, voices: C
         replies = value.get("reply") if isinstance(value, dict) else None
         if not isinstance(replies, list):
             raise DataError(
-                f"{source.shown}:{line}: no interview: an entry without question and reply. Read it with preprocess: table."
+                f"{source.shown}:{line}: no interview: an entry without question and reply. Use preprocess: table."
             )
         for reply in replies:
             number += 1

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from runner.errors import DataError
 from runner.files import Row, canonical
-from runner.step import pick
+from runner.steps.preprocess._expressions import need, where
 
 
 def listed(value: str | Sequence[str] | None) -> list[str]:
@@ -17,20 +15,9 @@ def listed(value: str | Sequence[str] | None) -> list[str]:
 
 def shared(row: Row, columns: Sequence[str], key: str) -> str:
     """The values of these columns as one text, equal for equal values. Raises DataError where a row lacks one."""
-    return canonical([value(row, column, key) for column in columns])
+    return canonical([need(row, column, key) for column in columns])
 
 
-def value(row: Row, column: str, key: str) -> Any:
-    """A column's value, or a value inside it ('who.name'). Raises DataError where it is missing or empty (null)."""
-    try:
-        found = pick(row, column)
-    except (KeyError, TypeError):
-        found = None
-    if found is None:
-        raise DataError(f"{where(row)}: no value in column '{column}', which {key}: needs. Fill it, or drop such rows before.")
-    return found
-
-
-def where(row: Row) -> str:
-    """What a user finds a row by."""
-    return str(row.get("source") or row.get("id") or canonical(row)[:60])
+def name(row: Row) -> str:
+    """A row's id as text; where it has none, what a user finds it by."""
+    return where(row) if row.get("id") is None else str(row["id"])

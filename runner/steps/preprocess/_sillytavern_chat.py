@@ -119,13 +119,14 @@ def _check_first(source: Source, value: Any) -> None:
         f"an object with the keys {', '.join(sorted(keys)[:6])}" if keys else f"a JSON {type(value).__name__}"
     )
     raise DataError(
-        f"{source.shown}:1: no SillyTavern chat: it looks like {shown}. Import it into SillyTavern and export the chat as .jsonl, "
-        "or move it out of the folder."
+        f"{source.shown}:1: no SillyTavern chat: it looks like {shown}. "
+        "Import it into SillyTavern and export the chat as .jsonl, or move it out of the folder."
     )
 
 
 def _refuse(source: Source, line: str) -> str:
     what = "JSON over several lines" if line.lstrip()[:1] in ("{", "[") else "other text"
     raise DataError(
-        f"{source.shown}:1: no SillyTavern chat: it looks like {what}. Export the chat as .jsonl, or move it out of the folder."
+        f"{source.shown}:1: no SillyTavern chat: it looks like {what}. "
+        "Export the chat as .jsonl, or move it out of the folder."
     )

@@ -62,7 +62,7 @@ def exports(step: Step) -> list[Export]:
         where = shown(step.folder) if step.folder else ""
         problems.append(f"{where}: no Slack export here. Put the .zip that Slack made into it.")
     problems += [
-        f"{_where(step, export)}: days of messages and no {USERS[0]} beside their folders: no Slack export, or a part of one. "
+        f"{_where(step, export)}: days of messages and no {USERS[0]} beside their folders: no Slack export, or part of one. "
         "Put the whole export here."
         for export in found.values()
         if not export.people and not export.channels

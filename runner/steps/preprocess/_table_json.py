@@ -16,7 +16,6 @@ from runner.steps.preprocess._table_text import (
     Conflicts,
     Record,
     decoded,
-    other_encoding,
 )
 
 BLOCK = 1 << 20
@@ -49,7 +48,7 @@ def lines(source: Source, encoding: str | None, empty: bool) -> Iterator[Record]
     """The rows of a JSON Lines file, blank lines skipped."""
     chosen, made, conflicts = encoding or encoding_of(source.path), Json(), Conflicts()
     with open_text(source.path, chosen) as stream:
-        for number, line in enumerate(_counted(stream, source, chosen), 1):
+        for number, line in enumerate(stream, 1):
             if line.isspace():
                 continue
             reason = CONFLICT if conflicts.hold(line) else "" if decoded(line) else OTHER_BYTES
@@ -60,15 +59,6 @@ def lines(source: Source, encoding: str | None, empty: bool) -> Iterator[Record]
                 except (ValueError, RecursionError):
                     made.odd, reason = False, "not JSON" if line.endswith("\n") else "not JSON (the last line: cut off)"
             yield Record(str(number), None, reason, line)
-
-
-def _counted(stream: IO[str], source: Source, encoding: str) -> Iterator[str]:
-    number = 0
-    try:
-        for number, line in enumerate(stream, 1):  # noqa: B007
-            yield line
-    except UnicodeDecodeError as error:
-        raise other_encoding(source, number + 1, encoding) from error
 
 
 def entries(source: Source, encoding: str | None, empty: bool) -> Iterator[Record]:

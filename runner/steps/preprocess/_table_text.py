@@ -94,8 +94,6 @@ def separated(source: Source, encoding: str | None, delimiter: str | None) -> It
                 return
             except csv.Error as error:
                 fields, reason = [], _why(error)
-            except UnicodeDecodeError as error:
-                raise other_encoding(source, start, chosen) from error
             if not reason and not fields:
                 continue
             if is_header:
@@ -137,6 +135,3 @@ def decoded(line: str) -> bool:
         return False
     return True
 
-
-def other_encoding(source: Source, line: int, encoding: str) -> DataError:
-    return DataError(f"{source.shown}:{line}: not {encoding}. Name the file's encoding: encoding: …")

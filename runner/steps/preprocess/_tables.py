@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import DataError, StepError
-from runner.headers import form, saved_dataset
+from runner.headers import encoding_of, form, saved_dataset
 from runner.step import Step
 from runner.steps.preprocess import _table_json, _table_text
 from runner.steps.preprocess._reading import Source, look_alike, refuse, shown, sources
@@ -32,10 +33,15 @@ class Table:
     @property
     def header(self) -> list[str] | None:
         """The columns of a CSV file; None for other formats, whose rows name their own."""
-        return _table_text.names(self.source, self.encoding, self.delimiter) if self.form == "csv" else None
+        with self._decoding():
+            return _table_text.names(self.source, self.encoding, self.delimiter) if self.form == "csv" else None
 
     def records(self) -> Iterator[Record]:
         """The rows with their places. Raises DataError where nothing after a place can be read."""
+        with self._decoding():
+            yield from self._records()
+
+    def _records(self) -> Iterator[Record]:
         if self.form == "csv":
             return _table_text.separated(self.source, self.encoding, self.delimiter)
         if self.form == "lines":
@@ -45,6 +51,14 @@ class Table:
         from runner.steps.preprocess import _table_arrow  # loads pyarrow
 
         return _table_arrow.rows(self.source, self.empty)
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeError as error:
+            asked = self.encoding or encoding_of(self.source.path)
+            raise DataError(f"{self.source.shown}: not {asked} ({error}). Name its encoding: encoding: …") from error
 
     def at(self, record: Record) -> str:
         """'posts.csv:17', or 'posts.parquet#17'."""

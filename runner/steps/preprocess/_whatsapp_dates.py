@@ -51,7 +51,7 @@ def iso_clock(text: str, word: str) -> str | None:
 
 @dataclass
 class Evidence:
-    """What the dates of a file say about the order of their numbers. Each date that differs from the last is shown it."""
+    """What the dates of a file say about the order of their numbers; it is shown each that differs from the last."""
 
     falls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ORDERS, 0))
     differ: bool = False

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from pathlib import PurePosixPath
 
 from runner.errors import DataError
 from runner.steps.preprocess import _whatsapp_marks as marks
-from runner.steps.preprocess._chat_files import Advance, ChatFile
+from runner.steps.preprocess._chat_files import Advance, ChatFile, lines
 from runner.steps.preprocess._chat_looks import refusal
 from runner.steps.preprocess._whatsapp_dates import Evidence
 from runner.steps.preprocess._whatsapp_layout import Layout, learn
 
-BLOCK = 1 << 18
 SURE = 3  # as many messages of one name must begin alike before that beginning is taken for a part of the name
 STRANGE = 0.01  # share of lines that look like headers of another shape; more cannot be quotations
 
@@ -92,7 +90,7 @@ def inspect(file: ChatFile, advance: Advance) -> Chat:
 
 def _layout(file: ChatFile) -> Layout:
     seen = 0
-    for _, line in _lines(file):
+    for _, line in lines(file):
         found = learn(line)
         if found:
             return found
@@ -102,29 +100,13 @@ def _layout(file: ChatFile) -> Layout:
     raise DataError(refusal(file, "a WhatsApp chat"))
 
 
-def _lines(file: ChatFile, advance: Advance = lambda amount: None) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; only line feeds end them. Bytes that are no UTF-8 become lone surrogates."""
-    done, told, end = 0, 0, "\n"
-    with file.open() as stream:
-        text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="\n")  # type: ignore[type-var]
-        for number, line in enumerate(text, 1):
-            if number == 1 and line.endswith("\r\n"):
-                end = "\r\n"
-            done += len(line)
-            if done - told > BLOCK:
-                advance(done - told)
-                told = done
-            yield number, line.removesuffix(end)
-    advance(max(file.size - told, 0))
-
-
 def entries(file: ChatFile, layout: Layout, advance: Advance) -> Iterator[Entry]:
     """The messages of a file, in its order. Raises DataError where its headers are of several shapes."""
     match = layout.line.match
     head: tuple[str, ...] = ()
     body: list[str] = []
     first = found_count = strange = 0
-    for number, line in _lines(file, advance):
+    for number, line in lines(file, advance):
         found = match(line)
         if found is None:
             if not head:
@@ -147,6 +129,6 @@ def entries(file: ChatFile, layout: Layout, advance: Advance) -> Iterator[Entry]
 
 def _several(file: ChatFile, layout: Layout, number: int, line: str) -> str:
     return (
-        f"{file.shown}:{number}: '{line[:30]}…' begins otherwise than the first message ('{layout.example}'), and it is "
-        "not the only one. Are these several exports? Put each in a file of its own."
+        f"{file.shown}:{number}: '{line[:30]}…' begins otherwise than the first message ('{layout.example}'), and not "
+        "only this line does. Are these several exports? Put each in a file of its own."
     )

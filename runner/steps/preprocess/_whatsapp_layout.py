@@ -49,7 +49,7 @@ def learn(text: str) -> Layout | None:
     )
     return Layout(
         re.compile(_HIDDEN + "".join(parts), re.DOTALL),
-        text[: found.end("after")].strip(f"[{BIDI}"),
+        text[: found.end("after" if found["after"] else "clock")].strip(f"[{BIDI}"),
         found["sep"] == ".",
     )
 
@@ -57,7 +57,7 @@ def learn(text: str) -> Layout | None:
 def _shape(text: str) -> str:
     """A pattern of this shape: any digits, any kind of space, with or without marks of direction."""
     made = ""
-    for token in re.findall(rf"\d+|\s|[^\d\s]", text):
+    for token in re.findall(r"\d+|\s|[^\d\s]", text):
         if token.isdecimal():
             made += r"\d{4}" if len(token) == 4 else r"\d{1,2}"
         elif token.isspace():

@@ -8,12 +8,14 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import IO, Any
+from typing import Any
 
 from runner.errors import DataError, StepError
 from runner.files import Row, canonical
 from runner.step import Out, Step
-from runner.steps.preprocess._same import listed, shared, where
+from runner.steps.preprocess._expressions import where
+from runner.steps.preprocess._same import listed, name, shared
+from runner.steps.preprocess._shelf import Shelf
 
 HELD_OUT_FIRST = ("test", "validation", "train")
 ABOVE = {"near": 0.8, "meaning": 0.95}
@@ -33,8 +35,8 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     """
     above = _above(step)
     parts = [part for part in HELD_OUT_FIRST if part in step.parts()] or [None]
-    with tempfile.TemporaryFile(dir=out.folder) as spool:
-        texts = _Texts(step, parts, spool)
+    with Shelf(out.folder) as shelf:
+        texts = _Texts(step, parts, shelf)
         found, notes = _search(step, out, texts, above)
     kept: dict[int, str] = {}
     groups: Counter[int] = Counter()
@@ -45,7 +47,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
             same = texts.first[number]
             first = found.get(same, same)
             if first == number:
-                kept[number] = str(row.get("id") or where(row))
+                kept[number] = name(row)
                 writers[part].write(row)
             else:
                 groups[first] += 1
@@ -81,12 +83,11 @@ class _Texts:
     rows:   the numbers of the distinct rows; groups: of each of these the number of its group
     """
 
-    def __init__(self, step: Step, parts: list[str | None], spool: IO[bytes]) -> None:
+    def __init__(self, step: Step, parts: list[str | None], shelf: Shelf) -> None:
         self.first = array("q")
         self.rows = array("q")
         self.groups = array("q")
-        self._spool = spool
-        self._starts = array("q", [0])
+        self._shelf = shelf
         self._read(step, parts, listed(step.params.get("same")))
 
     def _read(self, step: Step, parts: list[str | None], same: list[str]) -> None:
@@ -101,15 +102,14 @@ class _Texts:
             if self.first[number] == number and step.params["method"] != "exact":
                 self.rows.append(number)
                 self.groups.append(groups.setdefault(group, len(groups)))
-                self._starts.append(self._starts[-1] + self._spool.write(content.encode()))
+                self._shelf.add({"text": content})
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> str:
         """A distinct text by its place in `rows`."""
-        self._spool.seek(self._starts[number])
-        return self._spool.read(self._starts[number + 1] - self._starts[number]).decode()
+        return str(self._shelf[number]["text"])
 
     def __iter__(self) -> Iterator[str]:
         return (self[number] for number in range(len(self)))

@@ -16,7 +16,7 @@ from runner.steps.preprocess._dialogue_turns import Moment
 from runner.steps.preprocess._expressions import variables, where
 
 Part = str | None
-Made = Iterator[tuple[Row | None, str | None]]  # an example, or None with the reason why there is none
+Made = tuple[Row, str | None]  # an example with None, or what stands for it with the reason why there is none
 NOTHING = "nothing to learn"
 
 
@@ -35,9 +35,9 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         with out.rows(part) as rows:
             for row in step.rows(part):
                 for made, reason in _examples(step, row):
-                    if made is None:
-                        dropped[str(reason)] += 1
-                        out.reject(row, str(reason))
+                    if reason:
+                        dropped[reason] += 1
+                        out.reject(made, reason)
                         continue
                     counts.setdefault(part or "all", Counter())[made.get("label", "examples")] += 1
                     rows.write(made)
@@ -61,7 +61,7 @@ def _check(step: Step) -> None:
         raise StepError(f"{step.name}.prompt: '{prompt.name}' is a chain, and a dialogue has turns of its own. Use a single one.")
 
 
-def _examples(step: Step, row: Row) -> Made:
+def _examples(step: Step, row: Row) -> Iterator[Made]:
     if "speaker" not in step.params:
         yield _plain(step, row)
         return
@@ -95,9 +95,9 @@ def _column(row: Row, column: str) -> Any:
 # Memories chosen and not chosen
 
 
-def _pairs(step: Step, moment: Moment) -> Made:
+def _pairs(step: Step, moment: Moment) -> Iterator[Made]:
     if not moment.turn.memory:
-        yield None, "no memory was chosen"
+        yield _head(step, moment.row, moment), "no memory was chosen"
         return
     text = dialogue.history(step, moment.before)
     if not isinstance(text, str):
@@ -111,27 +111,27 @@ def _pairs(step: Step, moment: Moment) -> Made:
 # Messages
 
 
-def _plain(step: Step, row: Row) -> tuple[Row | None, str | None]:
+def _plain(step: Step, row: Row) -> Made:
     prompt, held = step.prompts["prompt"], variables(step, row)
     asked: list[Message] = []
     prefill = answer = ""
     for number, turn in enumerate(prompt.turns):
         said = prompts.messages(prompt, held, step.texts, number)
         if not said or said[-1]["role"] != "assistant":
-            return None, NOTHING
+            return row, NOTHING
         prefill, answer = _prefill(step, prompt, turn, held), said[-1]["content"]
         asked += [*said[:-1], {"role": "assistant", "content": prefill + answer}]
     return {**_head(step, row), **_messages(step, asked[:-1], prefill, answer)}, None
 
 
-def _spoken(step: Step, moment: Moment) -> tuple[Row | None, str | None]:
+def _spoken(step: Step, moment: Moment) -> Made:
     """The talk as the speaker lives it: own turns are the assistant's; a `user` text takes the place of what was last heard."""
     prompt = step.prompts["prompt"]
     held = {**variables(step, moment.row), **dialogue.variables(step, moment)}
     said = {message["role"]: message["content"] for message in prompts.messages(prompt, held, step.texts)}
     answer = said.get("assistant", "") if "assistant" in prompt.turns[0] else moment.turn.utterance
     if not answer.strip():
-        return None, NOTHING
+        return _head(step, moment.row, moment), NOTHING
     talk = [{"role": "assistant" if turn.speaker == moment.turn.speaker else "user", "content": turn.utterance} for turn in moment.before]
     if "user" in said:
         talk = [*(talk[:-1] if talk and talk[-1]["role"] == "user" else talk), {"role": "user", "content": said["user"]}]

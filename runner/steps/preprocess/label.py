@@ -51,7 +51,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
 
 
 def _way(step: Step) -> str:
-    ways = [way for way in WAYS if step.params.get(way)]
+    ways = [way for way in WAYS if step.params.get(way) is not None and step.params[way] is not False]
     if len(ways) != 1:
         said = " and ".join(f"{way}:" for way in ways) or "none"
         raise StepError(f"{step.name}: one way to label is needed, {said} given. Choose one of: {', '.join(WAYS)}.")

@@ -138,5 +138,5 @@ def _prompt(said: list[Said]) -> list[Message]:
 
 def _nothing(step: Step, chats: int, counts: Counter[str]) -> str:
     if step.params["rows"] == "preferences":
-        return f"no answer in {chats} chats has swipes, so there are no preferences. Swipe some answers, or read rows: conversations."
+        return f"no answer in {chats} chats has swipes, so there is no preference. Swipe some, or read rows: conversations."
     return f"no conversation with a user turn and an answer in {chats} chats ({counts['hidden']} messages are hidden)."

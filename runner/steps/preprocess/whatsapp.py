@@ -14,12 +14,14 @@ from runner.errors import DataError
 from runner.step import Out, Step
 from runner.steps.preprocess import _chat
 from runner.steps.preprocess import _whatsapp_marks as marks
-from runner.steps.preprocess._chat_files import Advance, ChatFile, chat_files
+from runner.steps.preprocess._chat_files import Advance, ChatFile, chat_files, is_utf8
+from runner.steps.preprocess._chat_looks import nothing_here
 from runner.steps.preprocess._chat_people import People
-from runner.steps.preprocess._reading import Unreadable, shown
+from runner.steps.preprocess._reading import Unreadable
 from runner.steps.preprocess._whatsapp_dates import iso_clock, iso_day
 from runner.steps.preprocess._whatsapp_file import Chat, Entry, entries, inspect
 
+ADVICE = "Export one in WhatsApp (Export chat) and put the .txt or .zip in."
 NOTE = "WhatsApp exports have no message ids, replies or time zone. Rows keep the order of the file."
 
 
@@ -27,8 +29,8 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     """Rows: id, source, conversation, channel, speaker, author (the same), time, text, reply_to (null), edited, and
     with `speaker:` role.
 
-    Raises DataError, all problems together, where files are no WhatsApp chats or of doubtful dates, or where the speaker
-    is not there.
+    Raises DataError, all problems together, where files are no WhatsApp chats or of doubtful dates, or where the
+    speaker is not there.
     """
     files, others = chat_files(step, (".txt",))
     size = sum(file.size for file in files)
@@ -46,7 +48,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     return facts
 
 
-def _inspect(step: Step, files: list[ChatFile], others: list[str], advance: Advance) -> list[Chat]:
+def _inspect(step: Step, files: list[ChatFile], others: list[ChatFile], advance: Advance) -> list[Chat]:
     chats: list[Chat] = []
     problems: list[str] = []
     for file in files:
@@ -57,19 +59,11 @@ def _inspect(step: Step, files: list[ChatFile], others: list[str], advance: Adva
             continue
         chats.append(chat)
         problems += _decide_order(chat, step.params.get("date_order"))
-    problems += [] if files else [_nothing_here(step, others)]
+    problems += [] if files else [nothing_here(step, others, "WhatsApp chat", ADVICE)]
     problems += [] if problems else _told_twice(chats)
     if problems:
         raise DataError(*problems)
     return chats
-
-
-def _nothing_here(step: Step, others: list[str]) -> str:
-    assert step.folder is not None, "the key folder names a dataset folder"
-    found = f" (only {', '.join(others[:3])}{' and more' if len(others) > 3 else ''})" if others else ""
-    return (
-        f"{shown(step.folder)}: no chat here{found}. Export one in WhatsApp (Export chat) and put the .txt or .zip in."
-    )
 
 
 def _decide_order(chat: Chat, date_order: str | None) -> Iterator[str]:
@@ -91,7 +85,9 @@ def _told_twice(chats: list[Chat]) -> Iterator[str]:
             continue
         first, second = one.evidence, other.evidence
         if first.first[one.order] <= second.last[other.order] and second.first[other.order] <= first.last[one.order]:
-            yield f"{other.file.shown}:1: covers the same days of '{one.channel}' as {one.file.shown}. Keep the longer one."
+            yield (
+                f"{other.file.shown}:1: covers the same days of '{one.channel}' as {one.file.shown}. Keep the longer one."
+            )
 
 
 def _people(chats: list[Chat]) -> People:
@@ -125,9 +121,7 @@ def _time(chat: Chat, entry: Entry) -> tuple[str | None, str]:
     day, clock = iso_day(entry.day, chat.order), iso_clock(entry.clock, entry.half)
     if day is None or clock is None:
         return "the time is no time", ""
-    if not entry.text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in entry.text):
-        return "not UTF-8", ""
-    return None, day + clock
+    return None if is_utf8(entry.text) else "not UTF-8", day + clock
 
 
 def _said(chat: Chat, entry: Entry, number: int, source: str, time: str) -> _chat.Said:

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerControl
-from trl import SFTConfig, SFTTrainer
+from transformers import EarlyStoppingCallback, PrinterCallback
+from trl import SFTConfig
 
 from datasets import Dataset
 from runner import models, places
 from runner.errors import StepError
 from runner.files import read_rows
 from runner.step import Out, Step
-from runner.steps._losses import mean_loss, totals
 from runner.steps.train import _lessons, _training
 from runner.steps.train._lessons import show
+from runner.steps.train._trainer import Trainer
 
 __all__ = ["run", "show"]
 RATES = {True: 2e-4, False: 2e-5}  # learning rate with and without LoRA
@@ -62,15 +62,13 @@ def _stored(step: Step, out: Out, tokenizer: Any, role: str) -> Dataset:
 # Translation to TRL
 
 
-def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> _Trainer:
+def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> Trainer:
     model, lora = step.models["model"][0], step.params.get("lora")
     if places.root(model).entry.get("bits") and not lora:
-        raise StepError(
-            f"{step.name}: weights loaded with bits: cannot be trained themselves. Add lora:, or drop bits:."
-        )
+        raise StepError(f"{step.name}: weights loaded with bits: cannot be trained. Add lora:, or drop bits:.")
     network = models.load_network(model, step.artifacts, None if lora else torch.float32, out.log)
     try:
-        trainer = _Trainer(
+        trainer = Trainer(
             model=network,
             args=_config(step, out, network, data),
             train_dataset=data["train"],
@@ -81,9 +79,16 @@ def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> 
     except (ValueError, TypeError) as error:
         raise StepError(f"{step.name}: {str(error).splitlines()[0]}") from error
     trainer.remove_callback(PrinterCallback)
+    if "check_every" not in step.params:
+        trainer.args.eval_steps = _updates(step, trainer)
     if "stop_early" in step.params and "validation" in data:
         trainer.add_callback(EarlyStoppingCallback(step.params["stop_early"]["after"]))
     return trainer
+
+
+def _updates(step: Step, trainer: Trainer) -> int:
+    """How many updates see every row once; packed rows are fewer."""
+    return math.ceil(len(trainer.train_dataset) / step.params["batch"])
 
 
 def _lora(network: Any, lora: dict[str, Any]) -> LoraConfig:
@@ -124,7 +129,7 @@ def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFT
         "eval_packing": False,
         "dataset_kwargs": None if keys["packing"] else {"skip_prepare_dataset": True},
         "eval_strategy": "steps" if "validation" in data else "no",
-        "eval_steps": keys.get("check_every", math.ceil(len(data["train"]) / keys["batch"])),
+        "eval_steps": keys.get("check_every", 1),
         "save_strategy": "no",  # _training.Watch asks for checkpoints
         "save_total_limit": keys["keep_checkpoints"],
         "metric_for_best_model": stop["on"],
@@ -140,60 +145,10 @@ def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFT
     return SFTConfig(**free | dict(keys.get("arguments") or {}) | ours)
 
 
-class _Trainer(SFTTrainer):
-    """TRL's trainer with four differences: the rows of a batch are of like length; on a CPU the output layer runs for
-    learned tokens alone (TRL does so on a GPU); validation loss is by token; a loss that is no number is an error."""
-
-    control: TrainerControl
-
-    seen = 0
-
-    def create_model_card(self, *given: Any, **named: Any) -> None:
-        """None for checkpoints: the finished folders get ours."""
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
-        if self.args.packing or self.args.train_sampling_strategy != "random":
-            return super()._get_train_sampler(train_dataset)
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return _training.LengthGrouped(_training.lengths(self.train_dataset), batch, self.args.seed)
-
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        self.seen += int(inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel())
-        plain = self.args.loss_type == "nll" and not self.args.label_smoothing_factor and not return_outputs
-        if models.device() == "cuda" or not plain:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        return mean_loss(model, inputs, num_items_in_batch)
-
-    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(*given, **named)
-        return self._expect_number(loss)
-
-    def _expect_number(self, loss: Any) -> Any:
-        if not math.isfinite(loss):
-            advice = "Lower learning_rate, or raise warmup."
-            raise StepError(f"the loss is not a number at update {self.state.global_step + 1}. {advice}")
-        return loss
-
-    def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
-        self.model.eval()
-        with self.compute_loss_context_manager():
-            made = totals(self.model, (self._prepare_inputs(batch) for batch in self.get_eval_dataloader()))
-        metrics = {"eval_loss": self._expect_number(made.loss), "eval_accuracy": made.accuracy}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        # A run that is resumed from where it stopped early would go on: it is resumed from before and stops again
-        self.control.should_save &= (
-            not self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-        )
-        return metrics
-
-
-def _train(step: Step, out: Out, trainer: _Trainer, data: Dataset) -> dict[str, Any]:
+def _train(step: Step, out: Out, trainer: Trainer, data: Dataset) -> dict[str, Any]:
     keys = step.params
     tokens, learned = sum(_training.lengths(data)), _training.learned(data)
-    updates = keys.get("max_steps") or math.ceil(math.ceil(len(trainer.train_dataset) / keys["batch"]) * keys["epochs"])
+    updates = keys.get("max_steps") or math.ceil(_updates(step, trainer) * keys["epochs"])
     out.log(f"{len(data)} examples of {tokens} tokens, {learned} of them learned; {updates} updates")
     resumed = _training.newest_checkpoint(out.folder / "checkpoints")
     if resumed:
@@ -211,7 +166,7 @@ def _train(step: Step, out: Out, trainer: _Trainer, data: Dataset) -> dict[str, 
     return _facts(trainer, learned, tokens, trainer.seen / watch.seconds())
 
 
-def _facts(trainer: _Trainer, learned: int, tokens: int, speed: float) -> dict[str, Any]:
+def _facts(trainer: Trainer, learned: int, tokens: int, speed: float) -> dict[str, Any]:
     state = trainer.state
     trained, checked = _training.curve(state.log_history, "loss"), _training.curve(state.log_history, "eval_loss")
     metrics: dict[str, Any] = {"updates": state.global_step, "tokens": tokens, "learned_tokens": learned}
@@ -234,12 +189,12 @@ def _facts(trainer: _Trainer, learned: int, tokens: int, speed: float) -> dict[s
 # The folders at the end
 
 
-def _save(step: Step, trainer: _Trainer, network: Any, name: str, out: Out) -> None:
+def _save(step: Step, trainer: Trainer, network: Any, name: str, out: Out) -> None:
     model = step.models["model"][0]
     _training.save(network, trainer.processing_class, model, step.learned, out.folder / name)
 
 
-def _write(step: Step, out: Out, trainer: _Trainer, facts: dict[str, Any]) -> None:
+def _write(step: Step, out: Out, trainer: Trainer, facts: dict[str, Any]) -> None:
     _save(step, trainer, trainer.model, "final", out)
     if "validation_loss" not in facts["metrics"]:
         _training.same(out.folder / "final", out.folder / "best")

@@ -105,7 +105,7 @@ def people(name: str) -> list[dict[str, Any]]:
 
 
 @published
-@pytest.mark.parametrize(("name", "count", "before"), [("mbti_1_clean.csv", 99, 65), ("mbti_1_truncated.csv", 232, 155)])
+@pytest.mark.parametrize(("name", "count", "before"), [("mbti_1_clean.csv", 99, 77), ("mbti_1_truncated.csv", 232, 177)])
 def test_published_posts_become_numbered_masked_lettered_and_stratified(run_kind, name, count, before):
     rows = people(name)
     assert len(rows) == count

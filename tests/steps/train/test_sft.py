@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +11,14 @@ from safetensors.torch import load_file
 
 from runner import models
 from runner.errors import StepError
-from runner.step import Model, Out, Prompt, Step
-from runner.steps.train import _training, sft
-from tests.conftest import make_step, talks
-
-PARTS = {"train": talks(18), "validation": talks(5)}
-QUICK = {"epochs": 1, "batch": 4, "learning_rate": 0.01, "lora": {"rank": 4}}
+from runner.step import Model, Prompt, Step
+from runner.steps.train import sft
+from tests.conftest import talks
+from tests.steps.train.sft_steps import PARTS, make, run
 
 
 def base(tiny_model: Path) -> Model:
     return Model("base", {"load": str(tiny_model)})
-
-
-def make(folder: Path, tiny_model: Path, parts: Any = None, **keys: Any) -> Step:
-    keys = {name: value for name, value in {**QUICK, **keys}.items() if value is not None}
-    step = make_step("train", "sft", folder, parts or PARTS, models=[base(tiny_model)], **keys)
-    if "lora" in step.params:
-        step.params["lora"] = {"rank": 8, "dropout": 0.0, "targets": "all", **step.params["lora"]}
-    return step
-
-
-def run(step: Step, folder: Path) -> tuple[dict[str, Any], Path]:
-    out = Out(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return sft.run(step, out), folder
-    finally:
-        out.close()
 
 
 @pytest.fixture(scope="module")
@@ -220,55 +196,3 @@ def test_an_adapter_can_be_trained_further(
     )
     merged, chained = models.load([voice, Model("more", {}, folder / "final", voice)], tmp_path)
     assert isinstance(chained.weights.network, PeftModel) and merged.weights is not chained.weights
-
-
-KILLED = """
-import sys, pickle
-from pathlib import Path
-from runner.step import Out
-from runner.steps.train import _training, sft
-step = pickle.loads(Path(sys.argv[1]).read_bytes())
-sft.run(step, Out(Path(sys.argv[2])))
-"""
-
-
-def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tiny_model: Path, tmp_path: Path) -> None:
-    import pickle
-
-    keys = {
-        "epochs": 8,
-        "lora": {"dropout": 0.1},
-        "batch": 3,
-        "check_every": 5,
-        "stop_early": {"after": 30, "on": "loss"},
-    }
-    whole, undisturbed = run(make(tmp_path, tiny_model, **keys), tmp_path / "whole")
-    folder = tmp_path / "killed"
-    folder.mkdir()
-    (tmp_path / "step").write_bytes(pickle.dumps(make(tmp_path, tiny_model, **keys)))
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / "step"), str(folder)], stderr=subprocess.DEVNULL
-    )
-    while not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json")) and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    found = _training.newest_checkpoint(folder / "checkpoints")
-    assert found is not None and not (folder / "final").exists()
-    torn = folder / "checkpoints" / "checkpoint-9999"
-    torn.mkdir()
-    (torn / "trainer_state.json").write_text('{"global_step": 99')
-    facts, _ = run(make(tmp_path, tiny_model, **keys), folder)
-    assert f"going on from {found.name}" in (folder / "step.log").read_text()
-    assert facts["curves"] == whole["curves"]
-    for name in ("best", "final"):
-        ours, theirs = (load_file(where / name / "adapter_model.safetensors") for where in (folder, undisturbed))
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-
-
-def test_a_training_killed_after_its_end_is_not_done_again(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    facts, folder = run(make(tmp_path, tiny_model, max_steps=1), tmp_path / "out")
-    monkeypatch.setattr(sft, "_trainer", None)
-    assert run(make(tmp_path, tiny_model, max_steps=1), folder)[0] == facts

@@ -1,0 +1,148 @@
+"""Files of Messenger and Instagram chats: the ones of a data download, and the ones of end-to-end encrypted chats."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+from runner.errors import DataError
+from runner.steps.preprocess._chat import Said
+from runner.steps.preprocess._chat_files import Advance, ChatFile, Counted
+from runner.steps.preprocess._json_stream import walk
+
+ENTER, ITEM = ("", "messages"), "messages.item"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOTICES = {"Call", "Subscribe", "Unsubscribe"}
+# What the services write in place of a message, after the sender's name or "You", or alone. Other languages have their
+# own; English ones are by far the most common, as the download follows the account's language.
+_AFTER_NAME = (
+    r"sent an attachment\.|sent a (?:photo|video|link|sticker|GIF|voice message|live location|location)\.|liked a message"
+    r"|(?:created|voted for|removed (?:a|the) vote|changed (?:a|the|your) vote|added) .{0,300}in the poll\.?|created a poll.{0,300}"
+    r"|this poll is no longer available\.|(?:named|renamed) the group.{0,300}|changed the (?:group|chat) (?:photo|name|theme).{0,200}"
+    r"|changed the theme.{0,100}|(?:set|cleared) (?:the|your|his|her|their|its) (?:own )?(?:nickname|emoji|quick reaction).{0,300}"
+    r"|set the nickname for .{0,300}|set the (?:emoji|quick reaction) to .{1,30}|turned (?:on|off) .{0,100}"
+    r"|(?:added|removed) .{1,300} (?:to|from) the group\.?|left the (?:group|chat)\.?|joined the (?:video )?(?:call|chat)\.?"
+    r"|started (?:a|an|the) (?:audio |video )?(?:call|chat)\.?|started sharing (?:video|location)\.?|ended the (?:call|chat)\.?"
+    r"|missed (?:your|a|an) (?:audio |video )?(?:call|chat).{0,50}|called (?:you|.{1,80})\.|(?:un)?pinned a message\.?"
+    r"|unsent a message\.?|replied to your (?:story|note).{0,20}|reacted .{1,20} to .{1,300}|waved at .{1,80}"
+    r"|hat (?:einen Anhang|ein Foto|ein Video) gesendet\.|ha(?:s)? enviado un archivo adjunto\.|envió un archivo adjunto\."
+    r"|a envoyé une pièce jointe\.|ha inviato un allegato\.|enviou um anexo\.|heeft een bijlage verzonden\."
+)
+_ALONE = re.compile(
+    r"Liked a message|Reacted .{1,20} to (?:your|a|their|his|her) message\s?|You can now (?:message|call) .{0,200}"
+    r"|The (?:video|audio )?\s?(?:call|chat) (?:has )?ended\.|(?:Video|Audio) (?:call|chat) ended|This poll is no longer available\."
+    r"|Messages and calls are (?:secured|protected) with end-to-end encryption\..{0,200}|Mag eine Nachricht|A aimé un message"
+    r"|Le gustó un mensaje|Curtiu uma mensagem|Ha messo mi piace a un messaggio"
+)
+_NAMED = re.compile(_AFTER_NAME, re.DOTALL)
+_YOU = re.compile(r"(?:You|Du|Vous|Tú|Hai|Você) ")
+
+
+@dataclass
+class Thread:
+    """A file before its rows are written. `first` and `last` are milliseconds since 1970, of its ends in time."""
+
+    file: ChatFile
+    conversation: str
+    channel: str
+    first: int = 0
+    last: int = 0
+    before: int | None = None
+    rises: int = 0
+    falls: int = 0
+
+    def see(self, milliseconds: int) -> None:
+        """Learn from the time of the next message."""
+        if self.before is None:
+            self.before = self.first = self.last = milliseconds
+        self.first, self.last = min(self.first, milliseconds), max(self.last, milliseconds)
+        self.rises += milliseconds > self.before
+        self.falls += milliseconds < self.before
+        self.before = milliseconds
+
+    @property
+    def newest_first(self) -> bool:
+        return self.falls > self.rises
+
+
+def repaired(text: str) -> str:
+    """The text whose every byte was taken for a letter, as both services write them; any other text as it is."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def values(file: ChatFile, advance: Advance) -> Iterator[tuple[str, Any]]:
+    """What stands in a file, message by message. Raises DataError where it is not whole."""
+    count = 0
+    try:
+        with file.open() as stream:
+            for place, value in walk(Counted(stream, advance), ENTER):
+                count += place == ITEM
+                yield place, value
+    except ValueError as error:
+        raise DataError(
+            f"{file.shown}:1: cut off or damaged: it stops being JSON after {count} messages ({error}). Download it again."
+        ) from error
+
+
+def thread(held: Thread, about: dict[str, Any]) -> Thread:
+    """The thread with its names: its path in the download, or the name that is unique to an encrypted chat."""
+    inside = str(PurePosixPath(held.file.name).with_suffix(""))
+    names = [name["name"] if isinstance(name, dict) else name for name in about.get("participants") or ()]
+    title = about.get("title") or re.sub(r"_\d+$", "", str(about.get("threadName") or "")) or ", ".join(map(str, names))
+    held.conversation = repaired(str(about.get("thread_path") or about.get("threadName") or inside))
+    held.channel = repaired(str(title))
+    return held
+
+
+def moment(value: dict[str, Any]) -> int:
+    """The time of a message, in milliseconds since 1970."""
+    return int(value["timestamp"] if "senderName" in value else value["timestamp_ms"])
+
+
+def said(value: dict[str, Any], held: Thread) -> Said:
+    """A message. Raises KeyError, TypeError or ValueError where it is not as the services write it."""
+    encrypted = "senderName" in value
+    sender = value["senderName"] if encrypted else repaired(value["sender_name"])
+    text = (value.get("text") or "") if encrypted else repaired(value.get("content") or "")
+    milliseconds = moment(value)
+    key = f"{held.conversation}\n{milliseconds}\n{sender}\n{text}"
+    return Said(
+        id=hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:20],
+        source=f"{held.file.name}#{milliseconds}",
+        conversation=held.conversation,
+        channel=held.channel,
+        speaker=sender,
+        author=sender,
+        time=(EPOCH + timedelta(milliseconds=milliseconds)).isoformat(),
+        text=text,
+        dropped=_reason(value, sender, text),
+    )
+
+
+def _reason(value: dict[str, Any], sender: str, text: str) -> str | None:
+    kind = value.get("type")
+    if value.get("is_unsent") or value.get("isUnsent") or (kind == "placeholder" and "unsent" in text):
+        return "deleted message"
+    if kind in NOTICES or kind == "placeholder" or "call_duration" in value or is_notice(text, sender):
+        return "system message"
+    return None if text.strip() else "no text (media only)"
+
+
+def is_notice(text: str, sender: str) -> bool:
+    """Whether a service wrote the text, not the sender."""
+    if _ALONE.fullmatch(text):
+        return True
+    if text.startswith(f"{sender} "):
+        return _NAMED.fullmatch(text, len(sender) + 1) is not None
+    you = _YOU.match(text)
+    return bool(you and _NAMED.fullmatch(text, you.end()))
