@@ -1,4 +1,9 @@
-"""`chat:`: who can be talked to. Each entry is proved as a step is, its prompt against what the model was trained with."""
+"""`chat:`: who can be talked to. Each entry is proved as a step is, its prompt against what the model was trained with.
+
+Beside what runner/resolve.py lists, the schema may say of a key of an entry: x-variables (names that it gives to the
+prompt), x-wraps (it names a variable that holds a row of the reference beside it) and x-lends (of x-ref: rows; what the
+step adds to its rows is given to the prompt).
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner import schema
-from runner.columns import Flow, check_template, templates
+from runner.fields import walk
+from runner.flow import Flow, incoming
+from runner.matrix import Instance
 from runner.problems import Problems
-from runner.references import DecodingUse, ModelUse, Names, decoding_use, model_uses, prompt_name, walk
+from runner.references import DecodingUse, ModelUse, Names, Node
+from runner.resolve import resolve
 from runner.strict_yaml import Map
+from runner.templates import Text, check, of_prompt
+
+TOLD = ("system", "user", "prefill")  # the texts of a prompt that a chat uses; assistant is what training learns
 
 
 @dataclass
 class Chat:
-    """One entry of `chat:` with what it refers to. `typed` is the prompt variable that the user fills in, if there is one."""
+    """One entry of `chat:`; its references are in `node`. `typed` is the prompt variable that the user fills in."""
 
     name: str
     body: Map
+    node: Node
     model: ModelUse
     decoding: DecodingUse
     prompt: str | None
@@ -25,50 +37,91 @@ class Chat:
     typed: str | None = None
 
     def check(self, known: Names, flows: dict[str, Flow], problems: Problems) -> None:
-        """The prompt's variables against `with:`, and the prompt against the one that the model was trained with."""
-        where = f"chat.{self.name}"
-        if self.prompt and self.prompt in known.section("prompts"):
-            self._check_variables(where, known, problems)
-        node = self.model.node
-        learned = flows[node.name].prompt if node and node.name in flows else None
-        prompts = known.section("prompts")
-        if self.prompt and learned and prompts.get(self.prompt) != prompts.get(learned):
-            message = f"{where}.prompt: '{node.instance.written if node else ''}' was trained with the prompt '{learned}', not '{self.prompt}'. Use the same in both."
-            problems.add(self.body.values_at["prompt"], message)
+        """The prompt's variables against what is given; the prompt against the one that the model was trained with."""
+        trained = self.model.node
+        flow = flows.get(trained.name, Flow()) if trained else Flow()
+        held = {name: _told(known.section("prompts").get(name)) for name in flow.prompts}
+        mark = self.node.mark("prompt")
+        if self.prompt and held and _told(known.section("prompts").get(self.prompt)) not in held.values():
+            learned = " and ".join(f"'{name}'" for name in held)
+            said = f"'{trained.instance.written if trained else ''}' was trained with the prompt {learned}"
+            problems.add(mark, f"{self.node.where}.prompt: {said}, not '{self.prompt}'. Use the same in both.")
+        prompt = self.prompt or flow.prompt
+        if prompt:
+            self._check_variables(prompt, known, self._provided(flows), problems)
 
-    def _check_variables(self, where: str, known: Names, problems: Problems) -> None:
-        open_names: set[str] = set()
-        for text, mark, place in templates(known.section("prompts")[self.prompt or ""], f"prompts.{self.prompt}", self.body.values_at["prompt"]):
-            if place.endswith((".assistant", ".prefill")):
-                continue  # what the model says, not what it is told
-            values = {key: [value] for key, value in self.given.items()}
-            open_names |= check_template(text, mark, place, where, {}, values, True, known, problems)
-        left = sorted(open_names - set(self.given))
+    def _provided(self, flows: dict[str, Flow]) -> Flow:
+        """What the entry itself gives to the prompt, beside `with:`: a row (`x-wraps`), or names (`x-variables`)."""
+        made = Flow()
+        for found in walk(self.body, self.node.fragment):
+            for name in found.schema.get("x-variables", ()):
+                made.put(name, "any")
+            if "x-wraps" in found.schema:
+                beside = f"{found.path.rpartition('.')[0]}.{found.schema['x-wraps']}".strip(".")
+                made.put(str(found.value), "object", inside=incoming(self.node, beside, flows, Problems()).columns)
+            if found.schema.get("x-lends"):
+                for rows in self.node.rows.get(found.path, ()):
+                    flow, read = flows[rows.node.name], incoming(rows.node, "from", flows, Problems())
+                    for name in [name for name in flow.top() if name not in read.columns]:
+                        made.take(name, flow, name)
+        return made
+
+    def _check_variables(self, prompt: str, known: Names, provided: Flow, problems: Problems) -> None:
+        scope = provided.copy()
+        scope.anything = True
+        for name, value in self.given.items():
+            scope.put(name, "any", [value])
+        used: set[str] = set()
+        mark = self.node.mark("prompt")
+        texts = of_prompt(known.section("prompts").get(prompt), f"prompts.{prompt}", self.node.where)
+        for text in (text for text in texts if text.role in TOLD):
+            used |= check(text, scope, known, problems)
+        for path, name in self.decoding.prompts.items():
+            used |= self._check_decoding(path, name, known, scope, problems)
+        left = sorted(used - set(self.given) - set(provided.columns))
         if len(left) > 1:
-            mark = self.body.values_at["prompt"]
-            problems.add(mark, f"{where}.prompt: {len(left)} variables are left open ({', '.join(left)}), and the user types one. Give the others under with:.")
+            shown = f"{len(left)} variables are left open ({', '.join(left)}), and the user types one"
+            problems.add(mark, f"{self.node.where}.prompt: {shown}. Give the others under with:.")
         for name in self.given:
-            if name not in open_names:
-                problems.add(self.body["with"].keys_at[name], f"{where}.with: the prompt '{self.prompt}' has no variable '{name}'. Remove it.")
+            if name not in used | self.node.instance.used:
+                message = f"{self.node.where}.with: nothing here has a variable '{name}'. Remove it."
+                problems.add(self.body["with"].keys_at[name], message)
         self.typed = left[0] if len(left) == 1 else None
 
+    def _check_decoding(self, path: str, name: str, known: Names, scope: Flow, problems: Problems) -> set[str]:
+        """The prompts of its decoding may use what is given, and not what the user types."""
+        by = f"{self.node.where}.decoding.{path}"
+        texts: list[Text] = of_prompt(known.section("prompts").get(name), f"prompts.{name}", by)
+        closed = scope.copy()
+        closed.anything = False
+        return {used for text in texts if text.role in TOLD for used in check(text, closed, known, problems)}
 
-def check_chats(doc: Map, known: Names, problems: Problems) -> dict[str, Chat]:
-    """The entries of `chat:`, their references filled in."""
+
+def _told(prompt: Any) -> Any:
+    """A prompt without what only training uses."""
+    if isinstance(prompt, list):
+        return [_told(turn) for turn in prompt]
+    return {role: text for role, text in prompt.items() if role in TOLD} if isinstance(prompt, dict) else prompt
+
+
+def check_chats(known: Names, problems: Problems) -> tuple[dict[str, Chat], list[Node]]:
+    """The entries of `chat:` with their references filled in, and a node for each: all that one without a model is."""
     made: dict[str, Chat] = {}
-    held = doc.get("chat") or Map(doc.mark)
-    entry_schema = schema.document()["properties"]["chat"]["additionalProperties"]
+    nodes: list[Node] = []
+    held = known.section("chat")
+    entry = schema.document()["properties"]["chat"]["additionalProperties"]
     for name, body in held.items():
-        found = {item.path: item for item in walk(body, entry_schema)}
-        before = len(problems.errors)
-        models = model_uses(found["model"], f"chat.{name}.model", {}, known, problems)
-        decoding = decoding_use(found["decoding"], f"chat.{name}", {}, known, problems)
-        prompt = prompt_name(found["prompt"], f"chat.{name}.prompt", known, problems) if "prompt" in found else None
-        for use in models:
-            if use.entry is not None and "endpoint" in use.entry:
-                problems.add(found["model"].mark, f"chat.{name}.model: '{use.name}' is an endpoint; chat needs weights. Name a model with load:, or a train step.")
-        if "checkpoint" in found and models and models[0].node is None:
-            problems.add(found["checkpoint"].mark, f"chat.{name}.checkpoint: '{models[0].name}' is not trained here, so it has none. Remove it.")
-        if len(problems.errors) == before and decoding:
-            made[name] = Chat(name, body, models[0], decoding, prompt, dict(body.get("with") or {}))
-    return made
+        before = problems.count
+        given = dict(body.get("with") or {})
+        at = held.keys_at[name]
+        node = Node(Instance(name, name, given, body, at, at), "chat", "", entry)
+        resolve(node, known, problems)
+        nodes.append(node)
+        model = next(iter(node.models.get("model", ())), None)
+        if model and body.get("checkpoint") and model.node is None:
+            advice = f"'{model.name}' is not trained here, so it has none. Remove it."
+            problems.add(node.mark("checkpoint"), f"{node.where}.checkpoint: {advice}")
+        if problems.count == before and model and "decoding" in node.decodings:
+            prompt = node.prompts.get("prompt")
+            made[name] = Chat(name, body, node, model, node.decodings["decoding"], prompt, given)
+    return made, nodes

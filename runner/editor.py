@@ -1,4 +1,4 @@
-"""The one JSON Schema that editors read, made from the fragments. Its verdict is the shape stage's (runner/shape.py)."""
+"""The one JSON Schema that editors read, made from the fragments. Its verdict is that of runner/shape.py."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ def build() -> Schema:
         "if": {"type": "object"},
         "then": {"if": {"required": ["endpoint"]}, "then": _ref("endpoint"), "else": _ref("load")},
     }
-    sections["prompts"]["additionalProperties"]["anyOf"] = [_ref("prompt"), {"type": "array", "minItems": 1, "items": _ref("prompt")}]
-    sections["decoding"]["additionalProperties"] |= _chosen("mode", {name: _ref(f"decoding.{name}") for name in modes()})
+    sections["prompts"]["additionalProperties"]["anyOf"] = [
+        _ref("prompt"),
+        {"type": "array", "minItems": 1, "items": _ref("prompt")},
+    ]
+    sections["decoding"]["additionalProperties"] |= _chosen(
+        "mode", {name: _ref(f"decoding.{name}") for name in modes()}
+    )
     sections["steps"]["additionalProperties"] |= _step()
     return made
 
@@ -44,14 +49,24 @@ def _ref(name: str) -> Schema:
 
 
 def _step() -> Schema:
-    chosen = [{"if": {"required": [verb]}, "then": _chosen(verb, {kind: _ref(f"{verb}.{kind}") for kind in kinds(verb)})} for verb in VERBS]
+    chosen = [
+        {"if": {"required": [verb]}, "then": _chosen(verb, {kind: _ref(f"{verb}.{kind}") for kind in kinds(verb)})}
+        for verb in VERBS
+    ]
     alone = {"oneOf": [{"required": [verb]} for verb in VERBS], "allOf": chosen}
-    return {"if": {"required": ["like"]}, "then": {"properties": {"like": {"type": "string", "description": "Take another step's keys, then these."}}}, "else": alone}
+    return {
+        "if": {"required": ["like"]},
+        "then": {"properties": {"like": {"type": "string", "description": "Take another step's keys, then these."}}},
+        "else": alone,
+    }
 
 
 def _chosen(key: str, schemas: dict[str, Schema]) -> Schema:
     """The schema that the value of one key picks."""
-    picked = [{"if": {"required": [key], "properties": {key: {"const": name}}}, "then": held} for name, held in schemas.items()]
+    picked = [
+        {"if": {"required": [key], "properties": {key: {"const": name}}}, "then": held}
+        for name, held in schemas.items()
+    ]
     return {"required": [key], "properties": {key: {"enum": list(schemas)}}, **({"allOf": picked} if picked else {})}
 
 
@@ -66,7 +81,9 @@ def _holed(schema: Schema) -> Schema:
     """Wherever a value is wanted, a text with ${…} may stand for it."""
     made = dict(schema)
     if "properties" in made:
-        made["properties"] = {key: _or_hole(value) for key, value in made["properties"].items()}
+        closed = (*VERBS, "mode", "matrix", "like")  # decide what there is, so no ${…} may stand there
+        held = made["properties"].items()
+        made["properties"] = {key: value if key in closed else _or_hole(value) for key, value in held}
     for key in ("items", "additionalProperties"):
         if isinstance(made.get(key), dict):
             made[key] = _or_hole(made[key])
@@ -79,5 +96,6 @@ def _or_hole(schema: Schema) -> Schema:
     inner = _holed(schema)
     if inner.get("type") == "string" and not {"pattern", "enum", "minLength"} & set(inner):
         return inner
-    kept = {key: inner.pop(key) for key in ("description", "default") if key in inner}
-    return {**kept, "anyOf": [*inner.pop("anyOf"), _HOLE]} if set(inner) == {"anyOf"} else {**kept, "anyOf": [inner, _HOLE]}
+    kept: Schema = {key: inner.pop(key) for key in ("description", "default") if key in inner}
+    alternatives = inner["anyOf"] if set(inner) == {"anyOf"} else [inner]
+    return kept | {"anyOf": [*alternatives, _HOLE]}

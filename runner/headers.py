@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
-from runner.errors import DataError
+from runner.errors import RunnerError
 from runner.strict_yaml import parse
 
 HEAD = 1 << 20
@@ -45,7 +45,7 @@ def columns(
     first = files[0] if files else None
     try:
         found = _first(first, folder, encoding, delimiter) if first else None
-    except (OSError, ValueError, LookupError, DataError, csv.Error):
+    except (OSError, ValueError, LookupError, RunnerError, csv.Error):
         return declared
     if found is None or declared is None or (first and form(first) == "csv"):
         return found or declared
@@ -142,7 +142,7 @@ def _declared(readme: Path) -> list[str] | None:
         return None
     try:
         front = parse(text[4 : text.index("\n---", 3) + 1], str(readme))
-    except DataError:
+    except RunnerError:
         return None
     held = front.get("columns") if isinstance(front, dict) else None
     return [str(name) for name in held] if isinstance(held, list | dict) else None

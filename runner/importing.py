@@ -134,7 +134,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _near(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1)
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
 
 

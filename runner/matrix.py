@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,116 +11,166 @@ from typing import Any
 from runner.problems import Mark, Problems, suggest
 from runner.strict_yaml import Map, Seq
 
+MOST_COMBINATIONS = 1000
 _HOLE = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_-]*)(\.\.\.)?\}")
 Values = dict[str, Any]
+Lists = dict[str, list[Any]]
 
 
 @dataclass
 class Instance:
-    """One step of the expanded recipe: `written` is its name in the file, `matrix` the values that it stands for."""
+    """One step of the expanded recipe.
+
+    name:    its full name; `written` is the name in the file
+    matrix:  the values that it stands for; `used` are the keys that change something in it
+    body:    its keys, ${…} filled in, without `matrix:`
+    """
 
     name: str
     written: str
     matrix: Values
     body: Map
     mark: Mark
+    matrix_mark: Mark
     used: set[str] = field(default_factory=set)
 
 
 def slug(value: Any) -> str:
     """A value as part of a name: openness, 0.5 → 0-5, True → true."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-") or "x"
+    return re.sub(r"[^A-Za-z0-9_]+", "-", shown(value)).strip("-") or "x"
 
 
-def lists(doc: Map) -> dict[str, list[Any]]:
+def shown(value: Any) -> str:
+    """A value inside a longer text, as it is written in YAML."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def lists(doc: Map) -> Lists:
     """The top level's matrix lists."""
     return {name: list(values) for name, values in (doc.get("matrix") or {}).items()}
 
 
-def expand(name: str, step: Map, mark: Mark, declared: dict[str, list[Any]], problems: Problems) -> list[Instance]:
+def check_lists(doc: Map, problems: Problems) -> None:
+    """Every value of a list stands in it once."""
+    held = doc.get("matrix")
+    for name, values in held.items() if isinstance(held, Map) else ():
+        for place, value in enumerate(values):
+            if shown(value) in map(shown, values[:place]):
+                problems.add(values.items_at[place], f"matrix.{name}: '{shown(value)}' stands here twice. Remove one.")
+
+
+def expand(name: str, step: Map, mark: Mark, declared: Lists, problems: Problems) -> list[Instance]:
     """The instances of one step, in the order of its lists. A step without `matrix:` is one instance."""
+    over = _over(name, step, declared, problems)
+    if over is None:
+        return []
     body = Map(step.mark)
     for key in step:
         if key != "matrix":
             body.take(key, step)
-    over = _over(name, step, declared, problems)
-    if over is None:
-        return []
+    matrix_mark = step.values_at.get("matrix", mark)
     made = []
     for combination in itertools.product(*over.values()):
-        values = dict(zip(over, combination, strict=True))
         full = "-".join([name, *map(slug, combination)])
-        instance = Instance(full, name, values, body, mark)
-        instance.body = fill(body, values, declared, f"steps.{name}", problems, instance.used)
+        instance = Instance(full, name, dict(zip(over, combination, strict=True)), body, mark, matrix_mark)
+        filler = Filler(instance.matrix, declared | over, instance.used, problems)
+        instance.body = filler.fill(body, f"steps.{name}", mark)
         made.append(instance)
     names = [instance.name for instance in made]
     if len(set(names)) < len(names):
         twice = next(one for one in names if names.count(one) > 1)
-        problems.add(mark, f"steps.{name}: two combinations are both named '{twice}'. Make the values of its matrix differ in letters or digits.")
+        advice = "Make the values of its matrix differ in letters or digits."
+        problems.add(matrix_mark, f"steps.{name}: two combinations are both named '{twice}'. {advice}")
         return []
     return made
 
 
-def _over(name: str, step: Map, declared: dict[str, list[Any]], problems: Problems) -> dict[str, list[Any]] | None:
-    """The lists that a step runs over: names of the top level's, or a mapping of its own."""
+def _over(name: str, step: Map, declared: Lists, problems: Problems) -> Lists | None:
+    """The lists that a step runs over: names of the top level's, or a mapping of its own. None where that fails."""
     held = step.get("matrix")
-    if held is None:
-        return {}
+    where = f"steps.{name}.matrix"
     if isinstance(held, Map):
-        return {key: list(values) for key, values in held.items()}
-    fine = True
-    for place, key in enumerate(held):
-        if key not in declared:
-            problems.add(held.items_at[place], f"steps.{name}.matrix: no list '{key}'.{suggest(key, declared)}")
-            fine = False
-    return {key: declared[key] for key in held} if fine else None
+        over: Lists = {key: list(values) for key, values in held.items()}
+    elif isinstance(held, Seq):
+        unknown = [(key, mark) for key, mark in zip(held, held.items_at, strict=True) if key not in declared]
+        for key, mark in unknown:
+            problems.add(
+                mark, f"{where}: no list '{key}'.{suggest(key, declared) or ' Declare it under matrix: at the top.'}"
+            )
+        over = {key: declared.get(key, []) for key in held}
+        if unknown:
+            return None
+    else:
+        over = {}
+    count = math.prod(map(len, over.values()))
+    if count > MOST_COMBINATIONS:
+        advice = f"At most {MOST_COMBINATIONS:,}: run over fewer lists."
+        problems.add(step.values_at["matrix"], f"{where}: {count:,} combinations. {advice}")
+        return None
+    return over
 
 
-def fill(value: Any, values: Values, declared: dict[str, list[Any]], where: str, problems: Problems, used: set[str] | None = None, at: Mark | None = None) -> Any:
-    """A copy with every ${name} filled in. A whole-string "${name}" keeps its type; "${name...}" is the whole list."""
-    used = set() if used is None else used
-    if isinstance(value, Map):
-        made = Map(value.mark)
-        for key, item in value.items():
-            filled = fill(item, values, declared, f"{where}.{key}", problems, used, value.values_at[key])
-            made.put(key, filled, value.keys_at[key], value.values_at[key])
-        return made
-    if isinstance(value, Seq):
-        items = Seq(value.mark)
-        for item, mark in zip(value, value.items_at, strict=True):
-            items.put(fill(item, values, declared, where, problems, used, mark), mark)
-        return items
-    return _fill_text(value, values, declared, where, problems, used, at) if isinstance(value, str) and "${" in value else value
+@dataclass
+class Filler:
+    """Fills in ${name} from `values`, and ${name...} from `declared`; notes the names in `used`."""
 
+    values: Values
+    declared: Lists
+    used: set[str]
+    problems: Problems
 
-def _fill_text(text: str, values: Values, declared: dict[str, list[Any]], where: str, problems: Problems, used: set[str], at: Mark | None) -> Any:
-    at = at or Mark("")
-    holes = list(_HOLE.finditer(text))
-    if not holes or _HOLE.sub("", text).count("${"):
-        problems.add(at, f"{where}: '{text}' holds a broken ${{…}}. Write ${{name}} with a name under matrix:.")
-        return text
-    for hole in holes:
-        name, whole_list = hole[1], hole[2]
-        known = declared if whole_list else values
-        if name not in known:
-            hint = f" Add it to the step's matrix: [{name}]." if name in declared else suggest(name, known)
-            problems.add(at, f"{where}: ${{{name}}} stands for nothing here.{hint}")
+    def fill(self, value: Any, where: str, at: Mark) -> Any:
+        """The value with every ${…} filled in: itself where there is none, else a copy that keeps all places."""
+        if isinstance(value, Map):
+            items = {key: self.fill(item, f"{where}.{key}", value.values_at[key]) for key, item in value.items()}
+            if all(items[key] is item for key, item in value.items()):
+                return value
+            made = Map(value.mark)
+            for key, item in items.items():
+                made.put(key, item, value.keys_at[key], value.values_at[key])
+            return made
+        if isinstance(value, Seq):
+            filled = [self.fill(item, where, mark) for item, mark in zip(value, value.items_at, strict=True)]
+            if all(one is item for one, item in zip(filled, value, strict=True)):
+                return value
+            return _listed(filled, value.items_at, value.mark)
+        return self._text(value, where, at) if isinstance(value, str) and "${" in value else value
+
+    def _text(self, text: str, where: str, at: Mark) -> Any:
+        holes = list(_HOLE.finditer(text))
+        if "${" in _HOLE.sub("", text):
+            message = f"{where}: '{text[:60]}' holds a broken ${{…}}. Write ${{name}} with a name under matrix:."
+            self.problems.add(at, message)
             return text
-        used.add(name)
-    if len(holes) == 1 and holes[0][0] == text:
-        name, whole_list = holes[0][1], holes[0][2]
-        return _listed(declared[name], at) if whole_list else values[name]
-    return _HOLE.sub(lambda hole: slug_free(values.get(hole[1], declared.get(hole[1]))), text)
+        unknown = [hole for hole in holes if not self._known(hole, where, at)]
+        if unknown:
+            return text
+        if len(holes) == 1 and holes[0][0] == text:
+            name, whole_list = holes[0].groups()
+            return (
+                _listed(self.declared[name], [at] * len(self.declared[name]), at) if whole_list else self.values[name]
+            )
+        return _HOLE.sub(self._inside, text)
+
+    def _known(self, hole: re.Match[str], where: str, at: Mark) -> bool:
+        name, whole_list = hole.groups()
+        known = self.declared if whole_list else self.values
+        if name in known:
+            self.used.add(name)
+            return True
+        hint = suggest(name, known) or " There is no matrix: to take it from."
+        if name in self.declared:
+            hint = f" Add it to the step's matrix: [{', '.join([*self.values, name])}]."
+        self.problems.add(at, f"{where}: {hole[0]} stands for nothing here.{hint}")
+        return False
+
+    def _inside(self, hole: re.Match[str]) -> str:
+        name, whole_list = hole.groups()
+        return ", ".join(map(shown, self.declared[name])) if whole_list else shown(self.values[name])
 
 
-def _listed(items: list[Any], at: Mark) -> Seq:
+def _listed(items: list[Any], marks: list[Mark], at: Mark) -> Seq:
     made = Seq(at)
-    for item in items:
-        made.put(item, at)
+    for item, mark in zip(items, marks, strict=True):
+        made.put(item, mark)
     return made
-
-
-def slug_free(value: Any) -> str:
-    """A value inside a longer text, as it is written in YAML."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,10 +12,12 @@ from typing import Any
 from runner import prompts, schema
 from runner.digests import Digests
 from runner.errors import DataError
+from runner.fields import walk
 from runner.files import digest, write_json, write_text
+from runner.folders import data_files, dataset_folder
 from runner.matrix import Values
-from runner.recipe import Recipe, data_files, dataset_folder
-from runner.references import DecodingUse, ModelUse, Node, walk
+from runner.recipe import Recipe
+from runner.references import DecodingUse, ModelUse, Node
 
 KEY_LENGTH = 20
 Spec = dict[str, Any]

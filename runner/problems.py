@@ -1,4 +1,4 @@
-"""Places in a recipe, and what is wrong there: found together, sorted by line, said as `file:line:col: what. What to do.`"""
+"""Places in a recipe, and what is wrong there: found together, sorted, said as `file:line:col: what. What to do.`"""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from runner.errors import RecipeError
+
+MOST_NAMES = 20  # shown where nothing is near
 
 
 class Mark(NamedTuple):
@@ -60,6 +62,11 @@ class Problems:
         return iter(sorted(self._found))
 
     @property
+    def count(self) -> int:
+        """How many errors there are so far."""
+        return sum(not problem.warning for problem in self._found)
+
+    @property
     def errors(self) -> list[Problem]:
         return sorted(problem for problem in self._found if not problem.warning)
 
@@ -73,9 +80,10 @@ class Problems:
 
 
 def suggest(word: str, known: Iterable[str], list_all: str = "Known") -> str:
-    """ ' Did you mean 'x'?' where something is near, else a list of what there is, else ''."""
+    """' Did you mean 'x'?' where something is near, else a list of what there is, else ''."""
     names = sorted(set(map(str, known)))
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f" Did you mean '{near[0]}'?"
-    return f" {list_all}: {', '.join(names)}." if names else ""
+    shown = names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "…"]
+    return f" {list_all}: {', '.join(shown)}." if names else ""

@@ -1,48 +1,19 @@
-"""What a recipe's names stand for: steps, parts, models, prompts, decodings, folders, matrix siblings."""
+"""What a recipe's names stand for: steps, parts, models, matrix siblings; runner/resolve.py fills it in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from runner import schema
-from runner.matrix import Instance, Values, fill
-from runner.problems import Mark, Problems, suggest
-from runner.shape import check_decoding
-from runner.step import PARTS
-from runner.strict_yaml import Map, Seq
+from runner.fields import walk
+from runner.matrix import Instance, Lists, Values
+from runner.problems import Mark
+from runner.strict_yaml import Map
 
 ROW_VERBS = ("preprocess", "generate", "evaluate")
 MODEL_VERBS = ("train", "merge")
-
-
-class Found(NamedTuple):
-    """One key of a step with what its schema says of it."""
-
-    path: str
-    schema: dict[str, Any]
-    value: Any
-    mark: Mark
-
-
-def walk(value: Map, fragment: dict[str, Any], path: str = "") -> Iterator[Found]:
-    """Every key of a mapping that the schema describes, nested mappings too."""
-    for key, item in value.items():
-        field_schema = fragment.get("properties", {}).get(key) or fragment.get("additionalProperties")
-        if not isinstance(field_schema, dict):
-            continue
-        here = f"{path}.{key}" if path else key
-        yield Found(here, field_schema, item, value.values_at[key])
-        if isinstance(item, Map):
-            yield from walk(item, field_schema, here)
-
-
-def names(found: Found) -> list[tuple[str, Mark]]:
-    """The one name, or the names of a list, that a key holds."""
-    if isinstance(found.value, Seq):
-        return [(str(item), mark) for item, mark in zip(found.value, found.value.items_at, strict=True)]
-    return [(str(found.value), found.mark)] if found.value is not None else []
 
 
 @dataclass
@@ -64,6 +35,37 @@ class ModelUse:
     node: Node | None
     mark: Mark
 
+    @property
+    def is_endpoint(self) -> bool:
+        return self.entry is not None and "endpoint" in self.entry
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is a training step's adapter over its base."""
+        found = walk(self.node.body, self.node.fragment) if self.node else ()
+        return any(one.schema.get("x-adapter") for one in found)
+
+    def entry_below(self) -> Map | None:
+        """The entry under models: that it comes from, through all training and merging."""
+        use: ModelUse | None = self
+        while use is not None and use.node is not None:
+            use = next(iter(use.node.models.get("model", ())), None)
+        return use.entry if use else None
+
+    def bundled(self) -> dict[str, Any]:
+        """What is known of the model that it comes from, {} unless that comes along."""
+        entry = self.entry_below()
+        known: dict[str, Any] = schema.bundled().get(str(entry.get("load")), {}) if entry else {}
+        return known
+
+    @property
+    def sort(self) -> str | None:
+        """causal, encoder or classifier, None where that cannot be known yet."""
+        if self.node is not None and "x-model" in self.node.fragment:
+            return str(self.node.fragment["x-model"])
+        below = self.node.models.get("model", ()) if self.node else ()
+        return below[0].sort if below else self.bundled().get("sort")
+
 
 @dataclass
 class DecodingUse:
@@ -77,11 +79,12 @@ class DecodingUse:
 
 @dataclass
 class Node:
-    """One step of the expanded recipe with everything that it refers to, keyed by the path of the key."""
+    """A step of the expanded recipe, or an entry of chat:, with all that it refers to, by the path of the key."""
 
     instance: Instance
     verb: str
     kind: str
+    fragment: schema.Schema
     rows: dict[str, list[Rows]] = field(default_factory=dict)
     models: dict[str, list[ModelUse]] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
@@ -97,25 +100,31 @@ class Node:
         return self.instance.body
 
     @property
-    def fragment(self) -> dict[str, Any]:
-        return schema.fragment(self.verb, self.kind)
-
-    @property
     def where(self) -> str:
-        return f"steps.{self.instance.written}"
+        return f"{'chat' if self.verb == 'chat' else 'steps'}.{self.instance.written}"
+
+    def mark(self, key: str) -> Mark:
+        """Where the value of one of its keys stands, else where its name does."""
+        return self.body.values_at.get(key, self.instance.mark)
+
+    def model_uses(self) -> Iterator[tuple[str, ModelUse]]:
+        """Its models by path, those of its decodings too."""
+        for path, uses in self.models.items():
+            yield from ((path, use) for use in uses)
+        for path, decoding in self.decodings.items():
+            yield from ((f"{path}.{inner}", use) for inner, uses in decoding.models.items() for use in uses)
 
     def needs(self) -> Iterator[Node]:
         """The steps whose results this one uses."""
         for rows in self.rows.values():
             yield from (use.node for use in rows)
-        for uses in [*self.models.values(), *(uses for decoding in self.decodings.values() for uses in decoding.models.values())]:
-            yield from (use.node for use in uses if use.node)
+        yield from (use.node for _, use in self.model_uses() if use.node)
 
 
 class Names:
     """Everything that has a name in one expanded recipe."""
 
-    def __init__(self, doc: Map, nodes: list[Node], declared: dict[str, list[Any]]) -> None:
+    def __init__(self, doc: Map, nodes: list[Node], declared: Lists) -> None:
         self.doc = doc
         self.declared = declared
         self.nodes = nodes
@@ -129,135 +138,17 @@ class Names:
         held = self.doc.get(name)
         return held if isinstance(held, Map) else Map(self.doc.mark)
 
-    def steps(self, name: str, values: Values) -> list[Node]:
-        """The steps that a name means to a step with these matrix values: siblings agree on every shared key."""
-        if name in self.exact:
-            return [self.exact[name]]
+    def steps(self, name: str, asker: Instance) -> list[Node]:
+        """The steps that a name means to another: siblings agree with it on every shared matrix key."""
         siblings = self.written.get(name, [])
-        return [node for node in siblings if all(values.get(key, held) == held for key, held in node.instance.matrix.items())]
+        if not siblings:
+            return [self.exact[name]] if name in self.exact else []
+        asker.used |= {key for node in siblings for key in node.instance.matrix if key in asker.matrix}
+        return [
+            node
+            for node in siblings
+            if all(asker.matrix.get(key, held) == held for key, held in node.instance.matrix.items())
+        ]
 
-
-def resolve(node: Node, known: Names, problems: Problems) -> None:
-    """Fill in what a step's keys refer to."""
-    values = node.instance.matrix
-    for found in walk(node.body, node.fragment):
-        ref = found.schema.get("x-ref")
-        where = f"{node.where}.{found.path}"
-        if ref == "rows":
-            node.rows[found.path] = [rows for name, mark in names(found) for rows in _rows(name, mark, where, values, known, problems)]
-        elif ref in ("model", "models"):
-            node.models[found.path] = model_uses(found, where, values, known, problems)
-            if not found.schema.get("x-endpoint"):
-                _need_weights(node, found, node.models[found.path], problems)
-        elif ref == "prompt":
-            node.prompts[found.path] = prompt_name(found, where, known, problems)
-        elif ref == "decoding":
-            decoding = decoding_use(found, where, values, known, problems)
-            if decoding:
-                node.decodings[found.path] = decoding
-        elif ref == "folder":
-            node.folder = str(found.value)
-
-
-def _need_weights(node: Node, found: Found, uses: list[ModelUse], problems: Problems) -> None:
-    for use in uses:
-        if use.entry is not None and "endpoint" in use.entry:
-            message = f"{node.where}.{found.path}: '{use.name}' is an endpoint; {node.verb}: {node.kind} needs weights. Name a model with load:, or a train step."
-            problems.add(found.mark, message)
-
-
-def _rows(name: str, mark: Mark, where: str, values: Values, known: Names, problems: Problems) -> list[Rows]:
-    step, _, part = name.partition(".")
-    nodes = known.steps(step, values)
-    if not nodes:
-        what = f"'{step}' is a model, not rows." if step in known.section("models") else f"no step '{step}'."
-        problems.add(mark, f"{where}: {what}{_suggest_step(step, known, ROW_VERBS)}")
-        return []
-    if part and part not in PARTS:
-        problems.add(mark, f"{where}: '{part}' is no part.{suggest(part, PARTS)}")
-        return []
-    if nodes[0].verb not in ROW_VERBS or (nodes[0].verb == "evaluate" and "x-writes" not in nodes[0].fragment):
-        made = {"train": "a model", "merge": "a model", "evaluate": "figures", "export": "files"}[nodes[0].verb]
-        problems.add(mark, f"{where}: '{step}' makes {made}, not rows.{_suggest_step('', known, ROW_VERBS)}")
-        return []
-    return [Rows(node, part or None, {key: held for key, held in node.instance.matrix.items() if key not in values}, mark) for node in nodes]
-
-
-def _suggest_step(name: str, known: Names, verbs: tuple[str, ...]) -> str:
-    return suggest(name, {node.instance.written for node in known.nodes if node.verb in verbs}, "Steps with rows" if verbs == ROW_VERBS else "Known")
-
-
-def model_uses(found: Found, where: str, values: Values, known: Names, problems: Problems) -> list[ModelUse]:
-    made = [use for name, mark in names(found) for use in model(name, mark, where, values, known, problems)]
-    if found.schema["x-ref"] == "model" and len(made) > 1:
-        shown = ", ".join(use.name for use in made[:4])
-        problems.add(found.mark, f"{where}: '{found.value}' means {len(made)} models here ({shown}). Name one, or run this step over the same matrix.")
-    return made
-
-
-def model(name: str, mark: Mark, where: str, values: Values, known: Names, problems: Problems) -> list[ModelUse]:
-    """The models that a name means: an entry, or training and merging steps."""
-    entries = known.section("models")
-    if name in entries:
-        known.used.add(("models", name))
-        return [ModelUse(name, entries[name], None, mark)]
-    nodes = known.steps(name, values)
-    if not nodes:
-        makers = {node.instance.written for node in known.nodes if node.verb in MODEL_VERBS}
-        problems.add(mark, f"{where}: no model '{name}'.{suggest(name, {*entries, *makers}, 'Models')}")
-    elif nodes[0].verb not in MODEL_VERBS:
-        problems.add(mark, f"{where}: '{name}' makes rows, not a model. Name an entry under models: or a train step.")
-        return []
-    return [ModelUse(node.name, None, node, mark) for node in nodes]
-
-
-def prompt_name(found: Found, where: str, known: Names, problems: Problems) -> str:
-    name = str(found.value)
-    if name not in known.section("prompts"):
-        problems.add(found.mark, f"{where}: no prompt '{name}'.{suggest(name, known.section('prompts'), 'Prompts')}")
-    known.used.add(("prompts", name))
-    return name
-
-
-def decoding_use(found: Found, where: str, values: Values, known: Names, problems: Problems) -> DecodingUse | None:
-    name = str(found.value)
-    entries = known.section("decoding")
-    if name not in entries:
-        problems.add(found.mark, f"{where}: no decoding '{name}'.{suggest(name, entries, 'Decodings')}")
-        return None
-    known.used.add(("decoding", name))
-    body = fill(entries[name], values, known.declared, f"decoding.{name}", problems, None, entries.values_at[name])
-    if not check_decoding(body, ("decoding", name), known.doc, problems, final=True):
-        return None
-    made = DecodingUse(name, body)
-    for inner in walk(body, schema.mode(body["mode"])):
-        place = f"decoding.{name}.{inner.path}"
-        if inner.schema.get("x-ref") in ("model", "models"):
-            made.models[inner.path] = model_uses(inner, place, values, known, problems)
-        elif inner.schema.get("x-ref") == "prompt":
-            made.prompts[inner.path] = prompt_name(inner, place, known, problems)
-    return made
-
-
-def in_order(nodes: list[Node], problems: Problems) -> list[Node]:
-    """The steps so that each comes after those it needs, else in the order of the file. A cycle is a problem."""
-    done: dict[int, Node] = {}
-    for first in nodes:
-        stack: list[tuple[Node, Iterator[Node]]] = [(first, first.needs())] if id(first) not in done else []
-        open_nodes = {id(first)} if stack else set()
-        while stack:
-            node, needs = stack[-1]
-            following = next((need for need in needs if id(need) not in done), None)
-            if following is None:
-                done[id(node)] = node
-                open_nodes.discard(id(node))
-                stack.pop()
-            elif id(following) in open_nodes:
-                loop = [entry.instance.written for entry, _ in stack]
-                loop = loop[loop.index(following.instance.written) :] + [following.instance.written]
-                problems.add(following.instance.mark, f"{following.where}: needs itself: {' → '.join(loop)}. Break the circle.")
-                return []
-            else:
-                open_nodes.add(id(following))
-                stack.append((following, following.needs()))
-    return list(done.values())
+    def written_by(self, verbs: tuple[str, ...]) -> set[str]:
+        return {node.instance.written for node in self.nodes if node.verb in verbs}

@@ -61,6 +61,14 @@ def _kind_key(verb: str) -> Schema:
     return {"description": f"What kind of {verb} this is.", "type": "string", "enum": list(kinds(verb))}
 
 
+_VALUES: Schema = {
+    "description": "The values, each at most once.",
+    "type": "array",
+    "minItems": 1,
+    "items": {"description": "A word or a number.", "type": ["string", "number", "boolean"]},
+}
+
+
 def _common(made: Schema) -> Schema:
     common: Schema = {
         "like": {"description": "Take another step's keys, then these.", "type": "string"},
@@ -68,16 +76,19 @@ def _common(made: Schema) -> Schema:
             "description": "The lists that this step runs over: one step for each combination.",
             "anyOf": [
                 {"type": "array", "minItems": 1, "items": {"type": "string", "description": "A name under matrix:."}},
-                {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}},
+                {"type": "object", "minProperties": 1, "additionalProperties": _VALUES},
             ],
         },
     }
-    if "columns" not in made["properties"]:
+    if "from" in made["properties"] and "columns" not in made["properties"]:
         common["columns"] = {
             "description": "The step's standard columns by the names that the rows have: {standard: ours}.",
             "type": "object",
             "x-columns": True,
-            "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            "additionalProperties": {
+                "description": "The column, or several for a list.",
+                "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}],
+            },
         }
     return common
 
@@ -88,7 +99,11 @@ def _with_arguments(key: str, value: Schema) -> Schema:
         return value
     fields = _load(f"arguments/{value['x-arguments']}.json")
     taken = value.get("x-sets", {})
-    return {**value, "additionalProperties": False, "properties": {name: field for name, field in fields.items() if name not in taken}}
+    return {
+        **value,
+        "additionalProperties": False,
+        "properties": {name: field for name, field in fields.items() if name not in taken},
+    }
 
 
 @cache
@@ -109,11 +124,13 @@ def entry(name: str) -> Schema:
 
 @cache
 def validator(name: str) -> Draft202012Validator:
-    """The validator of document:, mode:<mode>, entry:<entry> or step:<verb>/<kind>."""
+    """The validator of document:, mode:<mode>, entry:<entry>, step:<verb>/<kind>, or part: (some keys of a step)."""
     where, _, rest = name.partition(":")
     verb, _, kind = rest.partition("/")
-    made = {"document": document, "mode": lambda: mode(rest), "entry": lambda: entry(rest), "step": lambda: fragment(verb, kind)}
-    return Draft202012Validator(made[where]())
+    if where in ("step", "part"):
+        made = fragment(verb, kind)
+        return Draft202012Validator(made if where == "step" else made | {"required": []})
+    return Draft202012Validator(document() if where == "document" else mode(rest) if where == "mode" else entry(rest))
 
 
 def verb_of(step: Map) -> str | None:

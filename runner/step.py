@@ -104,11 +104,13 @@ class Step:
         mapping = self.params.get("columns") or {}
         for entry in self.inputs.get(of, ()):
             for row in entry.rows(part):
-                yield {**row, **{ours: pick(row, theirs) for ours, theirs in mapping.items()}}
+                yield {**row, **{standard: pick(row, ours) for standard, ours in mapping.items()}}
 
 
-def pick(row: Row, path: str) -> Any:
-    """A column, or a value inside it: 'profile.tone'. KeyError where a level is missing."""
+def pick(row: Row, path: str | list[str]) -> Any:
+    """A column, or a value inside it: 'profile.tone'; several for a list. KeyError where a level is missing."""
+    if isinstance(path, list):
+        return [pick(row, one) for one in path]
     value: Any = row
     for key in path.split("."):
         value = value[key]

@@ -1,13 +1,15 @@
 """YAML read strictly, every value with its place.
 
-Against plain PyYAML: a key given twice is an error, `1e-4` is a number, `no`, `on` and dates are strings, keys are strings,
-and size, depth and aliases are bounded, so that no file can hang or exhaust the reader.
+Against plain PyYAML: a key given twice is an error, `1e-4` is a number, `no`, `on` and dates are strings, keys are
+strings, and size, depth and aliases are bounded, so that no file can hang or exhaust the reader.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ MOST_DEPTH = 40
 MOST_VALUES = 50_000
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
-_FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
-_SPECIAL = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})")
+_FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*|(?=[eE]))|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_REFERENCE = re.compile(r"(?<![\"'\w])\$\{[^}\"'\n]{0,80}\}")
+_SPECIAL: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _SPECIAL |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
 
@@ -62,11 +65,13 @@ def read(path: Path, name: str | None = None) -> Any:
     """Parse a YAML file. Raises Invalid with one problem where it cannot be read."""
     name = name or str(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise _invalid(Mark(name), f"cannot be read: {error.strerror}.") from error
     if len(data) > MOST_BYTES:
-        raise _invalid(Mark(name, 1, 1), f"{len(data):,} bytes; a recipe has at most {MOST_BYTES:,}. Keep data in datasets/.")
+        message = f"longer than {MOST_BYTES:,} bytes, which no recipe is. Keep data in datasets/."
+        raise _invalid(Mark(name, 1, 1), message)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -78,19 +83,21 @@ def read(path: Path, name: str | None = None) -> Any:
 
 def parse(text: str, name: str) -> Any:
     """Parse YAML text into Map, Seq, str, int, float, bool and None. Raises Invalid with one problem."""
-    reader = _Reader(text, name)
     try:
-        return reader.document()
+        return _Reader(text, name).document()
     except yaml.MarkedYAMLError as error:
         raise _invalid(*_syntax(error, text, name)) from error
-    except yaml.reader.ReaderError as error:
-        before = text[: error.position] if isinstance(error.position, int) else ""
-        mark = Mark(name, before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise _invalid(mark, f"the character U+{ord_of(error.character):04X} may not stand in YAML. Remove it.") from error
+    except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
+        raise _invalid(*_character(text, name)) from error
 
 
-def ord_of(character: Any) -> int:
-    return character if isinstance(character, int) else ord(str(character)[:1] or "\0")
+def _character(text: str, name: str) -> tuple[Mark, str]:
+    """The first character that YAML does not allow: the C parser does not say where it is."""
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    at = found.start() if found else 0
+    shown = f"U+{ord(text[at]):04X}" if text else ""
+    mark = Mark(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+    return mark, f"the character {shown} may not stand in YAML. Remove it."
 
 
 def _invalid(mark: Mark, message: str) -> Invalid:
@@ -100,19 +107,31 @@ def _invalid(mark: Mark, message: str) -> Invalid:
 def _syntax(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[Mark, str]:
     """A mark and a sentence for what the YAML parser says, plainer where the usual slips are recognised."""
     place = error.problem_mark or error.context_mark
-    lines = text.split("\n")
+    lines = re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)
     number = min(place.line, len(lines) - 1) if place else 0
-    mark = Mark(name, number + 1, place.column + 1 if place else 1)
-    line = lines[number]
+    line, column = lines[number], place.column if place else 0
+    mark = Mark(name, number + 1, column + 1)
     said = str(error.problem or error.context or "not YAML")
-    open_reference = re.search(r"(?<![\"'\w])\$\{[^}\"']*\}", "\n".join(lines[max(0, number - 1) : number + 1]))
-    if open_reference and ("{" in line or "[" in line):
-        return mark, f'{open_reference[0]} stands unquoted inside braces, where YAML reads it otherwise. Write "{open_reference[0]}".'
-    if "\t" in line[: len(line) - len(line.lstrip())] or (place and line[place.column : place.column + 1] == "\t"):
+    reference = _REFERENCE.search("\n".join(lines[max(0, number - 1) : number + 1]))
+    if reference and ("{" in line or "[" in line):
+        advice = f'Write "{reference[0]}".'
+        return mark, f"{reference[0]} stands unquoted inside braces, where YAML reads it otherwise. {advice}"
+    if "\t" in line[: len(line) - len(line.lstrip())] or line[column : column + 1] == "\t":
         return mark, "a tab. Indent with spaces."
-    if re.match(r"(<<<<<<<|=======|>>>>>>>)", line):
-        return mark, "a merge conflict stands here. Resolve it."
+    for at in range(max(0, number - 2), number + 1):  # the parser notices a line or two later
+        if lines[at].startswith(("<<<<<<<", "=======", ">>>>>>>")):
+            return Mark(name, at + 1, 1), "a merge conflict stands here. Resolve it."
     return mark, f"not YAML: {said}. Check indentation, quotes and colons near here."
+
+
+@dataclass
+class _Open:
+    """A mapping or list that is being read; `height` is how deep what is in it goes."""
+
+    made: Any
+    anchor: str | None
+    values_before: int
+    height: int = 1
 
 
 class _Reader:
@@ -121,8 +140,9 @@ class _Reader:
     def __init__(self, text: str, name: str) -> None:
         self.name = name
         self.events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
-        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.anchors: dict[str, tuple[Any, int, int]] = {}
         self.values = 0
+        self.opened: list[_Open] = []
 
     def mark(self, event: Any) -> Mark:
         return Mark(self.name, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -134,95 +154,99 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _invalid(self.mark(event), "a second YAML document. A recipe is one document: remove the '---'.")
+                    message = "a second YAML document. A recipe is one document: remove the '---'."
+                    raise _invalid(self.mark(event), message)
                 root = self.value(next(self.events))
         return root
 
     def value(self, event: Any) -> Any:
         """One value with everything in it, from its first event on."""
-        root: list[Any] = []
-        open_containers: list[tuple[Any, str | None, int]] = []  # container, anchor, values before it
-        pending: list[tuple[str, Mark] | None] = []  # the key that waits for its value, for each open container
+        opened = self.opened = []
+        keys: list[tuple[str, Mark] | None] = []  # for each open mapping, the key that waits for its value
         while True:
-            done: list[Any] = []
             if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-                self._opens(event, len(open_containers))
-                made = Map(self.mark(event)) if isinstance(event, yaml.MappingStartEvent) else Seq(self.mark(event))
-                open_containers.append((made, event.anchor, self.values))
-                pending.append(None)
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                made, anchor, before = open_containers.pop()
-                pending.pop()
-                if anchor:
-                    self.anchors[anchor] = (made, self.values - before + 1)
-                done = [(made, made.mark)]
+                opened.append(self._opens(event))
+                keys.append(None)
             else:
-                done = [(self._leaf(event), self.mark(event))]
-            for value, mark in done:
-                if not open_containers:
-                    root.append(value)
+                if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+                    keys.pop()
+                    made, mark = self._closes(opened.pop())
                 else:
-                    self._place(open_containers[-1][0], pending, value, mark, event)
-            if root:
-                return root[0]
+                    made, mark = self._leaf(event), self.mark(event)
+                if not opened:
+                    return made
+                keys[-1] = self._put(opened[-1].made, keys[-1], made, mark, event)
             event = next(self.events)
 
-    def _opens(self, event: Any, depth: int) -> None:
-        self._count(event, 1)
-        if depth >= MOST_DEPTH:
-            raise _invalid(self.mark(event), f"nested more than {MOST_DEPTH} deep. Nothing in a recipe is.")
+    def _opens(self, event: Any) -> _Open:
+        self._count(event, 1, 1)
+        is_map = isinstance(event, yaml.MappingStartEvent)
+        self._no_tag(event)
+        return _Open(Map(self.mark(event)) if is_map else Seq(self.mark(event)), event.anchor, self.values)
 
-    def _count(self, event: Any, amount: int) -> None:
+    def _closes(self, held: _Open) -> tuple[Any, Mark]:
+        if held.anchor:
+            self.anchors[held.anchor] = (held.made, self.values - held.values_before + 1, held.height)
+        return held.made, held.made.mark
+
+    def _count(self, event: Any, amount: int, height: int = 0) -> None:
+        """Count values, and how deep they go: through an alias too."""
         self.values += amount
         if self.values > MOST_VALUES:
             raise _invalid(self.mark(event), f"more than {MOST_VALUES:,} values. Keep data in datasets/.")
+        if len(self.opened) + height > MOST_DEPTH:
+            raise _invalid(self.mark(event), f"nested more than {MOST_DEPTH} deep. Nothing in a recipe is.")
+        for up, held in enumerate(reversed(self.opened), 1):
+            held.height = max(held.height, height + up)
 
     def _leaf(self, event: Any) -> Any:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise _invalid(self.mark(event), f"*{event.anchor} names no finished anchor. Define &{event.anchor} above, not around it.")
-            value, size = self.anchors[event.anchor]
-            self._count(event, size)
+                message = f"*{event.anchor} names no finished anchor. Define &{event.anchor} above, not around it."
+                raise _invalid(self.mark(event), message)
+            value, size, height = self.anchors[event.anchor]
+            self._count(event, size, height)
             return value
         self._count(event, 1)
-        value = self._scalar(event)
+        self._no_tag(event)
+        value = _plain(event.value) if event.implicit[0] else event.value
         if event.anchor:
-            self.anchors[event.anchor] = (value, 1)
+            self.anchors[event.anchor] = (value, 1, 0)
         return value
 
-    def _scalar(self, event: Any) -> Any:
-        text: str = event.value
+    def _no_tag(self, event: Any) -> None:
         if event.tag and event.tag != "!":
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise _invalid(self.mark(event), f"the tag {tag} means nothing here. Remove it; put quotes round what shall be text.")
-        if not event.implicit[0]:  # quoted, or a block
-            return text
-        if text in _SPECIAL:
-            return _SPECIAL[text]
-        if _INT.match(text):
-            return int(text) if len(text) < 19 else float(text)
-        if _FLOAT.match(text):
-            number = float(text)
-            return number if number not in (float("inf"), float("-inf")) else text
-        return text
+            message = f"the tag {tag} means nothing here. Remove it; put quotes round what shall be text."
+            raise _invalid(self.mark(event), message)
 
-    def _place(self, container: Any, pending: list[tuple[str, Mark] | None], value: Any, mark: Mark, event: Any) -> None:
-        if isinstance(container, Seq):
-            container.put(value, mark)
-            return
-        key = pending[-1]
-        if key is None:
-            pending[-1] = (self._key(container, value, mark, event), mark)
-            return
-        container.put(key[0], value, key[1], mark)
-        pending[-1] = None
+    def _put(self, held: Any, key: tuple[str, Mark] | None, value: Any, mark: Mark, event: Any) -> Any:
+        """Put a value into the open container; returns the key that now waits for a value."""
+        if isinstance(held, Seq):
+            held.put(value, mark)
+        elif key is None:
+            return self._key(held, value, mark, event), mark
+        else:
+            held.put(key[0], value, key[1], mark)
+        return None
 
-    def _key(self, container: Map, value: Any, mark: Mark, event: Any) -> str:
+    def _key(self, held: Map, value: Any, mark: Mark, event: Any) -> str:
         if isinstance(value, Map | Seq):
-            raise _invalid(mark, "a list or mapping as a key. Keys are words; if this is ${…} or {{ … }}, put quotes round it.")
+            advice = "Keys are words; if this is ${…} or {{ … }}, put quotes round it."
+            raise _invalid(mark, f"a list or mapping as a key. {advice}")
         key = event.value if isinstance(event, yaml.ScalarEvent) else str(value)
         if key == "<<":
             raise _invalid(mark, "merge keys (<<) are no part of the recipe language. Use like: other-step.")
-        if key in container:
-            raise _invalid(mark, f"key '{key}' appears twice; the first is at line {container.keys_at[key].line}. Remove one.")
-        return key
+        if key in held:
+            first = held.keys_at[key].line
+            raise _invalid(mark, f"key '{key}' appears twice; the first is at line {first}. Remove one.")
+        return str(key)
+
+
+def _plain(text: str) -> Any:
+    """What a word without quotes stands for."""
+    if text in _SPECIAL:
+        return _SPECIAL[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) and math.isfinite(float(text)) else text

@@ -1,4 +1,4 @@
-"""Short forms written out, variants and SET merged in (JSON merge patch, RFC 7396), `like:` resolved; places are kept."""
+"""Short forms written out, variants and SET merged in (JSON merge patch, RFC 7396), `like:` resolved; places stay."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from runner import schema, strict_yaml
 from runner.problems import Invalid, Mark, Problem, Problems, suggest
 from runner.strict_yaml import Map, Seq
+
+SECTIONS = ("matrix", "models", "decoding", "prompts", "texts", "steps", "chat")
 
 
 def written_out(doc: Map) -> Map:
@@ -24,10 +26,14 @@ def _models(models: Map) -> Map:
         made.take(name, models)
         if isinstance(models[name], str):
             at = models.values_at[name]
-            entry = Map(at)
-            entry.put("load", models[name], at, at)
-            made.put(name, entry, models.keys_at[name], at)
+            made.put(name, _load(models[name], at), models.keys_at[name], at)
     return made
+
+
+def _load(name: str, at: Mark) -> Map:
+    entry = Map(at)
+    entry.put("load", name, at, at)
+    return entry
 
 
 def _copy(value: Map) -> Map:
@@ -55,7 +61,8 @@ def with_variant(doc: Map, name: str, problems: Problems) -> Map:
     """The written-out recipe with one of its variants merged in."""
     variants = doc.get("variants") or {}
     if name not in variants:
-        problems.add(Mark(doc.mark.file), f"no variant '{name}'.{suggest(name, variants) if variants else ' The recipe has none.'}")
+        hint = suggest(name, variants) or " The recipe has none."
+        problems.add(Mark(doc.mark.file), f"no variant '{name}'.{hint}")
         return doc
     return patched(doc, variants[name], f"variants.{name}.", problems)
 
@@ -64,19 +71,19 @@ def patched(doc: Map, patch: Map, where: str, problems: Problems) -> Map:
     """A recipe with a patch merged in. A patch of a name that is not there is a problem; `where` leads its path."""
     made = _copy(doc)
     for section, changes in patch.items():
-        held = doc.get(section)
         if not isinstance(changes, Map):
             made.take(section, patch)
             continue
+        held = doc.get(section)
         result = _copy(held) if isinstance(held, Map) else Map(changes.mark)
         for name in changes:
-            if not isinstance(held, Map) or name not in held:
-                known = list(held) if isinstance(held, Map) else []
-                hint = suggest(name, known) or f" The recipe has no {section}."
+            if name in result:
+                _patch_entry(section, name, result, changes)
+            else:
+                hint = suggest(name, result) or f" The recipe has no {section}."
                 problems.add(changes.keys_at[name], f"{where}{section}.{name}: patches what is not there.{hint}")
-                continue
-            _patch_entry(section, name, result, changes)
-        made.put(section, result, doc.keys_at.get(section, patch.keys_at[section]), doc.values_at.get(section, result.mark))
+        key_at, at = doc.keys_at.get(section, patch.keys_at[section]), doc.values_at.get(section, result.mark)
+        made.put(section, result, key_at, at)
     return made
 
 
@@ -85,11 +92,10 @@ def _patch_entry(section: str, name: str, result: Map, changes: Map) -> None:
     if change is None:
         del result[name]
     elif isinstance(change, str) and section == "models":
-        entry = Map(at)
-        entry.put("load", change, at, at)
-        result.put(name, entry, result.keys_at[name], at)
-    elif isinstance(change, Map) and not _is_another(section, result[name], change):
-        result.put(name, merge(result[name], change), result.keys_at[name], result.values_at[name])
+        result.put(name, _load(change, at), result.keys_at[name], at)
+    elif isinstance(change, Map):
+        base = None if _is_another(section, result[name], change) else result[name]
+        result.put(name, merge(base, change), result.keys_at[name], result.values_at[name])
     else:
         result.take(name, changes)
 
@@ -111,9 +117,10 @@ def set_patch(setting: str) -> tuple[Map, str]:
     path, equals, text = setting.partition("=")
     mark = Mark(f"SET {path.strip()}")
     keys = path.strip().split(".")
-    if not equals or len(keys) < 2 or keys[0] not in ("matrix", "models", "decoding", "prompts", "texts", "steps", "chat"):
-        raise Invalid([Problem(Mark("SET"), f"'{setting}' sets nothing. Write a path and a value: steps.voice.epochs=1.")])
-    value = _at(strict_yaml.parse(text, mark.file), mark) if text.strip() else None
+    if not equals or len(keys) < 2 or keys[0] not in SECTIONS:
+        message = f"'{setting}' sets nothing. Write a path and a value: steps.voice.epochs=1."
+        raise Invalid([Problem(Mark("SET"), message)])
+    value = _at(strict_yaml.parse(text, mark.file), mark)
     for key in reversed(keys):
         holder = Map(mark)
         holder.put(key, value, mark, mark)
@@ -144,42 +151,54 @@ def settings(text: str) -> list[str]:
     lexer.commenters = ""
     made: list[str] = []
     depth = 0
-    for word in lexer:
-        if depth:
+    try:
+        words = list(lexer)
+    except ValueError as error:
+        raise Invalid([Problem(Mark("SET"), f"{text}: a quote is never closed. Close it.")]) from error
+    for word in words:
+        if depth > 0:
             made[-1] += f" {word}"
         else:
             made.append(word)
-        depth += word.count("[") + word.count("{") - word.count("]") - word.count("}")
+        depth += sum(map(word.count, "[{")) - sum(map(word.count, "]}"))
     return made
 
 
 def with_likes(steps: Map, problems: Problems) -> Map:
-    """The steps with every `like:` replaced by the other step's keys and then its own."""
+    """The steps with every `like:` replaced by the other step's keys and then its own; what cannot be is left out."""
     made = Map(steps.mark)
     for name in steps:
-        step = _liked(name, steps, (), problems)
+        step = _liked(name, steps, made, problems)
         if step is not None:
             made.put(name, step, steps.keys_at[name], steps.values_at[name])
     return made
 
 
-def _liked(name: str, steps: Map, through: tuple[str, ...], problems: Problems) -> Map | None:
-    step = steps[name]
-    if not isinstance(step, Map) or "like" not in step:
-        return step if isinstance(step, Map) else None
-    other, at = step["like"], step.values_at["like"]
-    if other in (*through, name):
-        problems.add(at, f"steps.{name}.like: '{other}' comes back to itself. Write one of the steps out.")
-        return None
-    if other not in steps:
-        problems.add(at, f"steps.{name}.like: no step '{other}'.{suggest(other, steps)}")
-        return None
-    base = _liked(other, steps, (*through, name), problems)
-    if base is None:
-        return None
-    own = _copy(step)
+def _liked(name: str, steps: Map, done: Map, problems: Problems) -> Map | None:
+    """One step written out: the chain of its likes up to one that stands for itself, merged from there down."""
+    chain: list[str] = []
+    current = name
+    while current not in done and "like" in steps[current]:
+        chain.append(current)
+        other, at = steps[current]["like"], steps[current].values_at["like"]
+        if other in chain:
+            message = f"steps.{current}.like: '{other}' comes back to itself. Write one of the steps out."
+            problems.add(at, message)
+            return None
+        if other not in steps:
+            problems.add(at, f"steps.{current}.like: no step '{other}'.{suggest(other, steps)}")
+            return None
+        current = other
+    step: Map = done[current] if current in done else steps[current]
+    for one in reversed(chain):
+        step = _over(step, steps[one])
+    return step
+
+
+def _over(base: Map, own: Map) -> Map:
+    """A step's own keys over those of the step that it is like; its own verb, if any, takes the other's place."""
+    own, base = _copy(own), _copy(base)
     del own["like"]
-    base = _copy(base)
     verb, held = schema.verb_of(own), schema.verb_of(base)
     if verb and held and verb != held:
         del base[held]

@@ -50,6 +50,26 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
+def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random two-layer GPT-2: absolute positions, and a tokenizer without template and pad token."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from runner.models import quiet
+
+    quiet()
+    folder = tmp_path_factory.mktemp("bare")
+    held = make_tokenizer(None)
+    held.pad_token = None
+    torch.manual_seed(0)
+    end = held.eos_token_id
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": len(held)}
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=end, eos_token_id=end)).save_pretrained(folder)
+    held.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random two-layer Llama with its tokenizer."""
     import torch

@@ -36,14 +36,19 @@ def how(mode: str = "greedy", **params: Any) -> Decoding:
     return Decoding("talk", mode, schema.defaults(schema.mode(mode), {"max_new_tokens": 24, **params}))
 
 
+def load(folder: Path) -> Loaded:
+    """A random model repeats one token: louder weights make it say different things."""
+    [made] = models.load([Model("tiny", {"load": str(folder)})], folder)
+    with torch.no_grad():
+        for name, weight in made.weights.network.named_parameters():
+            if "layers" in name or ".h." in name:
+                weight.mul_(6)
+    return made
+
+
 @pytest.fixture(scope="module")
 def loaded(tiny_model: Path) -> Loaded:
-    [made] = models.load([Model("tiny", {"load": str(tiny_model)})], tiny_model)
-    # A random model repeats one token: louder weights make it say different things
-    with torch.no_grad():
-        for weight in made.weights.network.model.layers.parameters():
-            weight.mul_(6)
-    return made
+    return load(tiny_model)
 
 
 def plain(loaded: Loaded, messages: Any, **options: Any) -> str:
@@ -59,6 +64,12 @@ def test_greedy_in_a_padded_batch_is_what_transformers_gives_row_by_row(loaded: 
     made = answers(loaded, ASKED, how(), 0)
     assert made == [plain(loaded, messages) for messages in ASKED]
     assert len(set(made)) > 5
+
+
+def test_padding_does_not_shift_absolute_positions(bare_model: Path) -> None:
+    bare = load(bare_model)
+    made = answers(bare, ASKED, how(), 0)
+    assert made == [plain(bare, messages) for messages in ASKED] and len(set(made)) > 3
 
 
 @pytest.mark.parametrize("options", [{"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}])

@@ -107,7 +107,7 @@ def _members(path: Path, name: str) -> list[ChatFile]:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def _wrong(file: ChatFile) -> str | None:
@@ -143,4 +143,7 @@ def lines(file: ChatFile, advance: Advance = lambda amount: None) -> Iterator[tu
 
 def is_utf8(text: str) -> bool:
     """Whether a text that `lines` has read was UTF-8."""
-    return text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text)
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

@@ -53,7 +53,9 @@ def moments(step: Step, row: Row) -> Iterator[Moment]:
 def _turns(step: Step, row: Row) -> list[Turn]:
     held = row.get("turns")
     if not isinstance(held, list):
-        raise DataError(f"{where(row)}: turns is no list of turns. Map the column that holds them: columns: {{turns: …}}.")
+        raise DataError(
+            f"{where(row)}: turns is no list of turns. Map the column that holds them: columns: {{turns: …}}."
+        )
     fields = {**FIELDS, **step.params.get("turn", {})}
     return [_turn(row, number, one, fields) for number, one in enumerate(held)]
 
@@ -62,7 +64,9 @@ def _turn(row: Row, number: int, held: Any, fields: dict[str, str]) -> Turn:
     try:
         speaker, utterance = pick(held, fields["speaker"]), pick(held, fields["utterance"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{where(row)}: turn {number} has no {error.args[0]!r}. Say where its fields are: turn: {{utterance: …}}.") from error
+        raise DataError(
+            f"{where(row)}: turn {number} has no {error.args[0]!r}. Say where its fields are: turn: {{utterance: …}}."
+        ) from error
     try:
         memory = pick(held, fields["memory"])
     except (KeyError, TypeError):
@@ -79,7 +83,10 @@ def _text(held: Any) -> str:
 def history(step: Step, before: list[Turn]) -> Any:
     """The talk before a turn: one text, or a list of objects where `history:` is a mapping."""
     shape = step.params.get("history", LINE)
-    told = [{"speaker": turn.speaker, "utterance": turn.utterance, "memory": turn.memory, "turn": turn.number} for turn in before]
+    told = [
+        {"speaker": turn.speaker, "utterance": turn.utterance, "memory": turn.memory, "turn": turn.number}
+        for turn in before
+    ]
     if isinstance(shape, str):
         return "".join(render(shape, one) for one in told)
     return [{name: render(text, one) for name, text in shape.items()} for one in told]
@@ -92,9 +99,13 @@ def memories(step: Step, moment: Moment) -> Iterator[tuple[str, str]]:
     try:
         held = pick(moment.row, path)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{where(moment.row)}: no memories in '{path}'. Say which column of the speaker holds them: memories: ….") from error
+        raise DataError(
+            f"{where(moment.row)}: no memories in '{path}'. Say which column of the speaker holds them: memories: …."
+        ) from error
     if not isinstance(held, dict):
-        raise DataError(f"{where(moment.row)}: '{path}' is a {type(held).__name__}; memories are an object, a text for each aspect.")
+        raise DataError(
+            f"{where(moment.row)}: '{path}' is a {type(held).__name__}; memories are an object, a text for each aspect."
+        )
     out = step.params.get("leave_out", [])
     left_out = out.get(speaker, []) if isinstance(out, dict) else out
     for aspect, value in held.items():

@@ -65,11 +65,17 @@ class Export:
     announced: int | None = None
     trend: Trend = field(default_factory=Trend)
     layout: Any = None  # plain text: how its lines are read
-    order: str = ""  # plain text: the order of day, month and year
+    order: str = ""  # plain text and CSV: the order of day, month and year
+    may_be_torn: bool = False  # CSV: a last message that is cut off is left out
 
     @property
-    def is_text(self) -> bool:
-        return self.path.suffix.lower() == ".txt"
+    def ending(self) -> str:
+        return self.path.suffix.lower()
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether its messages have ids of their own, by which they are known again."""
+        return self.ending == ".json"
 
     @property
     def newest_first(self) -> bool:

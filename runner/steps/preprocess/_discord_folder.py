@@ -21,7 +21,6 @@ AGAIN = "Re-export the channel as JSON (-f Json) and remove this file."
 REFUSED = {
     ".html": f"an HTML export, which shows a chat and does not hold it whole. {AGAIN}",
     ".htm": f"an HTML export, which shows a chat and does not hold it whole. {AGAIN}",
-    ".csv": f"a CSV export, which has no ids, replies or count. {AGAIN}",
     ".zip": "an archive. Unpack it here and remove it.",
 }
 OVERLAP = timedelta(hours=1)  # parts of one export may share an hour, when summer time ends
@@ -35,7 +34,7 @@ def exports(step: Step) -> list[Export]:
         inside, ending = path.relative_to(root), path.suffix.lower()
         if any(folder.endswith(MEDIA) for folder in inside.parts[:-1]):
             continue
-        if ending in (".json", ".txt"):
+        if ending in (".json", ".txt", ".csv"):
             found.append(Export(path, inside.as_posix(), shown(path)))
         else:
             wrong.append(
@@ -108,7 +107,7 @@ def decide_orders(files: list[Export], dates: dict[str, Dates], date_order: str 
 def told_twice(files: list[Export]) -> Iterator[str]:
     """A line for each file whose messages another one has as well, where no message ids can tell."""
     for parts in channels([export for export in files if export.conversation]).values():
-        texts = [part for part in parts if part.is_text]
+        texts = [part for part in parts if not part.has_ids]
         other = next((part for part in parts if part not in texts), None)
         if other:
             yield from (
@@ -124,6 +123,6 @@ def told_twice(files: list[Export]) -> Iterator[str]:
 
 
 def _span(export: Export) -> list[Any]:
-    """The first and the last time of a plain text file, without offsets so that any two can be compared."""
+    """The first and the last time of a file, without offsets so that any two can be compared."""
     ends = (export.trend.first, export.trend.last)
     return sorted(end.replace(tzinfo=None) for end in ends if end)

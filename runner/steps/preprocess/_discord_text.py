@@ -94,10 +94,12 @@ def _read_otherwise(export: Export, dates: Dates, date_order: str | None) -> Dat
 
 def _count(export: Export, layout: Layout, dates: Dates | None = None) -> None:
     export.found = 0
+    before: Stamp | None = None
     for entry in _entries(export, layout):
         export.found += entry.stamp is not None
-        if entry.stamp and dates:
+        if entry.stamp and dates and (before is None or before.text != entry.stamp.text):
             dates.see(entry.stamp)
+            before = entry.stamp
         export.announced = body_of.announced(entry.body)  # the last one counts
 
 
@@ -170,7 +172,8 @@ def _entries(export: Export, layout: Layout) -> Iterator[_Entry]:
     entry = _Entry(0)
     latest: datetime | None = None
     for number, line in _preamble(export):
-        following = _header(number, line, layout, latest) if _may_follow(entry, layout) else None
+        may_follow = line[:1] == "[" and _may_follow(entry, layout)
+        following = _header(number, line, layout, latest) if may_follow else None
         if following is None:
             entry.body.append(line)
             continue

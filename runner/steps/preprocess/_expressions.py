@@ -18,6 +18,7 @@ from runner.step import Step, pick
 
 _WHOLE = re.compile(r"\{\{[-+]?(.*?)[-+]?\}\}", re.DOTALL)
 
+
 def variables(step: Step, row: Row) -> dict[str, Any]:
     """What a template of a step may use: the columns, the step's matrix values, and texts."""
     return {**row, **step.matrix, "texts": step.texts}
@@ -48,7 +49,11 @@ def _single(template: str) -> str | None:
     except TemplateSyntaxError:
         return None  # rendering it says what is wrong
     output = body[0] if len(body) == 1 else None
-    if not isinstance(output, nodes.Output) or len(output.nodes) != 1 or isinstance(output.nodes[0], nodes.TemplateData):
+    if (
+        not isinstance(output, nodes.Output)
+        or len(output.nodes) != 1
+        or isinstance(output.nodes[0], nodes.TemplateData)
+    ):
         return None
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else None
@@ -63,7 +68,9 @@ def _json(found: Any, expression: str) -> Any:
         return [_json(item, expression) for item in found]
     if found is None or isinstance(found, str | int) or (isinstance(found, float) and math.isfinite(found)):
         return found
-    raise DataError(f"expression: its value {found!r:.40} is nothing that a row can hold. In: {expression.strip()[:60]!r}")
+    raise DataError(
+        f"expression: its value {found!r:.40} is nothing that a row can hold. In: {expression.strip()[:60]!r}"
+    )
 
 
 def where(row: Row) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from runner.steps.preprocess._chat_files import Advance, ChatFile, lines
 
-MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _TIME = rf"(?P<month>{'|'.join(MONTHS)}) (?P<day>\d\d), (?P<year>\d{{4}}) (?P<hour>[ \d]\d):(?P<minute>\d\d):(?P<second>\d\d) (?P<half>[AP])M"
 HEADER = re.compile(_TIME + r"(?: \(Read by .+\))?")
 NOTICE = re.compile(_TIME + r" (?!\(Read by)(?P<text>\S.*)", re.DOTALL)
@@ -21,7 +22,7 @@ _EFFECT = re.compile(
 )
 _EDIT = re.compile(r"Edited .{1,60}? later: ")
 _DELETED = re.compile(r"This message was deleted from the conversation!|.{1,60} unsent (?:this|a) message.{0,80}")
-_FILE = re.compile(r"(?:~?/|)(?:.*/)?[Aa]ttachments/.+\.\w{1,8}|Attachment missing!.*|SharePlay Message|Ended")
+_FILE = re.compile(r"(?:~?/|)(?:.*/)?[Aa]ttachments/.+\.\w{1,8}|Attachment missing!.*")
 
 
 @dataclass
@@ -79,23 +80,23 @@ def _whole(entry: Entry) -> Iterator[Entry]:
         yield entry
 
 
-def read(body: list[str]) -> tuple[str | None, str, bool, bool]:
-    """Why a message is no speech or None, its text as it was last edited, whether it was edited, whether it is a reply."""
+def read(body: list[str]) -> tuple[str | None, str, bool]:
+    """Why a message is no speech or None, its text as it was last edited, whether it was edited."""
     kept: list[str] = []
-    edited = reply = copies = marks = False
+    edited = copies = marks = False
     for line in body:
         copies |= _COPY.match(line) is not None
         marks = line in _MARKS or (marks and line.startswith("    "))
-        if line == _RESPONDED:
-            reply = True
-        elif copies or marks or _EFFECT.fullmatch(line):
+        if copies or marks or line == _RESPONDED or _EFFECT.fullmatch(line):
             continue
-        elif found := _EDIT.match(line):
+        if found := _EDIT.match(line):
             edited, kept = True, [line[found.end() :]]
         else:
             kept.append(line)
     if any(_DELETED.fullmatch(line) for line in kept):
-        return "deleted message", "\n".join(kept), edited, reply
+        return "deleted message", "\n".join(kept), edited
+    if kept[:1] == ["SharePlay Message"]:
+        return "system message", "\n".join(kept), edited
     words = [line for line in kept if not _FILE.fullmatch(line)]
     text = "\n".join(words if len(words) < len(kept) else kept)
-    return (None if text.strip() else "no text (media only)"), text, edited, reply
+    return (None if text.strip() else "no text (media only)"), text, edited

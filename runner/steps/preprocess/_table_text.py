@@ -134,4 +134,3 @@ def decoded(line: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 
 from runner.errors import DataError
@@ -19,6 +20,7 @@ MESSAGES = {f"{place}.messages.item".lstrip("."): place for place in CHATS}
 ENTER = {*CHATS, *LISTS, *(f"{name}.list" for name in LISTS), *(place.removesuffix(".item") for place in MESSAGES)}
 _ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\x([0-9A-Fa-f]{2})")
 _NAMELESS = {"saved_messages": "Saved Messages", "replies": "Replies"}
+EPOCH = datetime.fromisoformat("1970-01-01")  # without an offset, as the times that are compared with it
 DELETED = "Deleted Account"
 
 
@@ -105,11 +107,16 @@ def _time(value: dict[str, Any], without_offset: bool) -> str:
     local = datetime.fromisoformat(value["date"]) if "date" in value else None
     if local and (without_offset or not has_offset(value)):
         return local.isoformat()
-    moment = datetime.fromtimestamp(int(value["date_unixtime"]), UTC)
-    offset = local.replace(tzinfo=UTC) - moment if local else timedelta()
-    zone = timezone(timedelta(minutes=round(offset.total_seconds() / 60))) if abs(offset) < timedelta(days=1) else UTC
-    known = moment.astimezone(zone)
-    return (known.replace(tzinfo=None) if without_offset else known).isoformat()
+    seconds = int(value["date_unixtime"])
+    if local is None:
+        return (EPOCH + timedelta(seconds=seconds)).isoformat() + ("" if without_offset else "+00:00")
+    return local.isoformat() + _offset(round(((local - EPOCH).total_seconds() - seconds) / 60))
+
+
+@cache
+def _offset(minutes: int) -> str:
+    """An offset from UTC as ISO 8601. Raises ValueError where it is a day or more: the two times are not of one message."""
+    return datetime(1970, 1, 1, tzinfo=timezone(timedelta(minutes=minutes))).isoformat()[19:]
 
 
 def _text(value: dict[str, Any]) -> str:

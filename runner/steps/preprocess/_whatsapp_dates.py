@@ -74,6 +74,8 @@ class Evidence:
 
     def orders(self, dots: bool) -> list[str]:
         """The orders left, one where the file decides it; none where it holds no date."""
+        if not self.last:
+            return []
         left = [order for order in ORDERS[:2] if order in self.falls] or [
             order for order in ORDERS if order in self.falls
         ]

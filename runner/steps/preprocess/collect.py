@@ -62,7 +62,9 @@ def _records(step: Step, shelf: Shelf, lacking: Counter[str]) -> Iterator[Row]:
         groups.setdefault(canonical(need(row, _by(step, row), "by")), array("Q")).append(number)
     if len(shelf) > 1 and len(groups) == len(shelf):
         by = _by(step, shelf[0])
-        raise DataError(f"{step.name}: no two rows have the same {by}, so there is nothing to collect. Say what they share: by: ….")
+        raise DataError(
+            f"{step.name}: no two rows have the same {by}, so there is nothing to collect. Say what they share: by: …."
+        )
     counts: Counter[str] = Counter()
     for numbers in groups.values():
         made = _record(step, [shelf[number] for number in numbers], counts)
@@ -78,7 +80,9 @@ def _record(step: Step, rows: list[Row], counts: Counter[str]) -> Row:
     first = rows[0]
     gathered = [step.params[name] for name in ("key", "value", "column") if name in step.params]
     for row in rows[1:]:
-        differing = [name for name in {**first, **row} if name not in (*gathered, *OWN) and first.get(name) != row.get(name)]
+        differing = [
+            name for name in {**first, **row} if name not in (*gathered, *OWN) and first.get(name) != row.get(name)
+        ]
         if differing:
             raise DataError(
                 f"{where(row)}: column '{differing[0]}' differs from that in {where(first)}, a row of the same record. "
@@ -96,7 +100,9 @@ def _record(step: Step, rows: list[Row], counts: Counter[str]) -> Row:
         return {**made, into: fields}
     taken = sorted(fields.keys() & made.keys())
     if taken:
-        raise DataError(f"{where(first)}: spread: would write column '{taken[0]}', which is there already. Use into:, or drop it before.")
+        raise DataError(
+            f"{where(first)}: spread: would write column '{taken[0]}', which is there already. Use into:, or drop it before."
+        )
     return {**made, **fields}
 
 
@@ -119,7 +125,9 @@ def _draws(step: Step, shelf: Shelf) -> Iterator[Row]:
     """Bundles of values drawn by chance, each from all rows."""
     draw = step.params["draw"]
     if not draw["replace"] and draw["rows"] > len(shelf):
-        raise DataError(f"{step.name}.draw: {draw['rows']} rows asked for, {len(shelf)} there. Ask for less, or set replace: true.")
+        raise DataError(
+            f"{step.name}.draw: {draw['rows']} rows asked for, {len(shelf)} there. Ask for less, or set replace: true."
+        )
     if not len(shelf):
         return
     chance = random.Random(draw["seed"])
@@ -127,4 +135,7 @@ def _draws(step: Step, shelf: Shelf) -> Iterator[Row]:
     for number in range(1, draw["times"] + 1):
         places = range(len(shelf))
         drawn = chance.choices(places, k=draw["rows"]) if draw["replace"] else chance.sample(places, draw["rows"])
-        yield {"id": f"draw-{number}", step.params.get("into") or column: [need(shelf[place], column, "column") for place in drawn]}
+        yield {
+            "id": f"draw-{number}",
+            step.params.get("into") or column: [need(shelf[place], column, "column") for place in drawn],
+        }

@@ -1,4 +1,4 @@
-"""Messages from a folder of DiscordChatExporter exports, JSON or plain text, in every channel oldest first.
+"""Messages from a folder of DiscordChatExporter exports, JSON, plain text or CSV, in every channel oldest first.
 
 The files are read twice: to learn who writes, which way the times run and whether every message is there, and for
 the rows.
@@ -12,12 +12,12 @@ from typing import Any
 from runner.errors import DataError
 from runner.files import Row
 from runner.step import Out, Step
-from runner.steps.preprocess import _chat, _discord_json, _discord_text
+from runner.steps.preprocess import _chat, _discord_csv, _discord_json, _discord_text
 from runner.steps.preprocess._discord_dates import Dates
 from runner.steps.preprocess._discord_export import Accounts, Advance, Export, Message
 from runner.steps.preprocess._discord_folder import channels, decide_orders, exports, incomplete, told_twice
 
-TEXT_NOTE = "Plain text exports have no message ids, replies, edits or bots. JSON exports have."
+NOTE = "Plain text and CSV exports have no message ids, replies, edits or bots. JSON exports have."
 
 
 def run(step: Step, out: Out) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         rows = _all_rows(step, out, files, accounts, days, advance)
         written = _chat.write(step, out, accounts.people, speaker, rows)
     metrics = {"files": len(files), "channels": len({export.conversation for export in files})}
-    return _chat.facts(written, metrics, [TEXT_NOTE] if any(export.is_text for export in files) else [])
+    return _chat.facts(written, metrics, [] if all(export.has_ids for export in files) else [NOTE])
 
 
 def _inspect(step: Step, files: list[Export], accounts: Accounts, advance: Advance) -> None:
@@ -46,12 +46,10 @@ def _inspect(step: Step, files: list[Export], accounts: Accounts, advance: Advan
     dates: dict[str, Dates] = {}
     for export in files:
         try:
-            if export.is_text:
-                found = _discord_text.inspect(export, accounts, step.params.get("date_order"))
-                dates |= {export.name: found} if found else {}
-                advance(export.path.stat().st_size)
-            else:
+            if export.has_ids:
                 _discord_json.inspect(export, accounts, advance)
+            elif found := _inspect_lines(step, export, accounts):
+                dates[export.name] = found
         except DataError as error:
             problems += error.lines
             continue
@@ -61,6 +59,13 @@ def _inspect(step: Step, files: list[Export], accounts: Accounts, advance: Advan
     problems += told_twice(files)
     if problems:
         raise DataError(*problems)
+
+
+def _inspect_lines(step: Step, export: Export, accounts: Accounts) -> Dates | None:
+    if export.ending == ".csv":
+        export.may_be_torn = step.params["allow_incomplete"]
+        return _discord_csv.inspect(export, accounts)
+    return _discord_text.inspect(export, accounts, step.params.get("date_order"))
 
 
 def _all_rows(
@@ -79,14 +84,14 @@ def _all_rows(
 def _rows(
     export: Export, accounts: Accounts, days: _chat.Days, no_bots: bool, advance: Advance
 ) -> Iterator[_chat.Judged]:
-    if export.is_text:
-        messages = _discord_text.messages(export, export.order)
-    else:
+    if export.has_ids:
         messages = _discord_json.messages(export, advance)
+    else:
+        messages = (_discord_csv if export.ending == ".csv" else _discord_text).messages(export, export.order)
     for message in messages:
         row = _row(message, export, accounts)
         yield _reason(message, no_bots) or days.reason(row["time"]), row
-    if export.is_text:
+    if not export.has_ids:
         advance(export.path.stat().st_size)
 
 

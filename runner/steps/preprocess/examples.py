@@ -23,8 +23,8 @@ NOTHING = "nothing to learn"
 def run(step: Step, out: Out) -> dict[str, Any]:
     """Rows with id, conversation (the id of the row they come from), source, the columns of `keep:`, and
 
-    `messages` (with `prompt`; `prefill` where the answer begins with words that are not learned), `prompt` and
-    `completion` (with `form: completion`), `text`, `text_pair` and `label` (with `memory: each`), or `history`, `memory` and
+    `messages` (with `prompt`; `prefill` where the answer begins with words that are not learned; `prompt` and
+    `completion` beside it, with `completion: true`), `text`, `text_pair` and `label` (with `memory: each`), or `history`, `memory` and
     `utterance` (with `history` alone). Raises StepError where the keys do not make examples, DataError where none is left.
     """
     _check(step)
@@ -43,22 +43,34 @@ def run(step: Step, out: Out) -> dict[str, Any]:
                     rows.write(made)
         if not rows.count:
             why = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "no turn of that speaker"
-            raise DataError(f"{step.name}{'.' + part if part else ''}: no example is left ({why}). Check speaker: and prompt:.")
+            raise DataError(
+                f"{step.name}{'.' + part if part else ''}: no example is left ({why}). Check speaker: and prompt:."
+            )
     return {"tables": [_table(counts)]}
 
 
 def _check(step: Step) -> None:
     prompt, speaker = step.prompts.get("prompt"), step.params.get("speaker")
     if speaker is None and (prompt is None or "memory" in step.params or "history" in step.params):
-        raise StepError(f"{step.name}: plain rows need a prompt: and nothing of turns. For dialogues say whose turns: speaker: ….")
+        raise StepError(
+            f"{step.name}: plain rows need a prompt: and nothing of turns. For dialogues say whose turns: speaker: …."
+        )
     if prompt and "memory" in step.params:
-        raise StepError(f"{step.name}: memory: each makes text, text_pair and label, without a prompt:. Drop one of them.")
+        raise StepError(
+            f"{step.name}: memory: each makes text, text_pair and label, without a prompt:. Drop one of them."
+        )
     if speaker and not prompt and "memory" not in step.params and "history" not in step.params:
-        raise StepError(f"{step.name}: say what to make of a turn: prompt: (messages), memory: each (pairs) or history: (columns).")
+        raise StepError(
+            f"{step.name}: say what to make of a turn: prompt: (messages), memory: each (pairs) or history: (columns)."
+        )
     if prompt and speaker is None and not all("assistant" in turn for turn in prompt.turns):
-        raise StepError(f"{step.name}.prompt: '{prompt.name}' has no assistant text, so that nothing would be learned. Add it.")
+        raise StepError(
+            f"{step.name}.prompt: '{prompt.name}' has no assistant text, so that nothing would be learned. Add it."
+        )
     if prompt and speaker and len(prompt.turns) > 1:
-        raise StepError(f"{step.name}.prompt: '{prompt.name}' is a chain, and a dialogue has turns of its own. Use a single one.")
+        raise StepError(
+            f"{step.name}.prompt: '{prompt.name}' is a chain, and a dialogue has turns of its own. Use a single one."
+        )
 
 
 def _examples(step: Step, row: Row) -> Iterator[Made]:
@@ -71,7 +83,11 @@ def _examples(step: Step, row: Row) -> Iterator[Made]:
         elif "prompt" in step.prompts:
             yield _spoken(step, moment)
         else:
-            told = {"history": dialogue.history(step, moment.before), "memory": moment.turn.memory, "utterance": moment.turn.utterance}
+            told = {
+                "history": dialogue.history(step, moment.before),
+                "memory": moment.turn.memory,
+                "utterance": moment.turn.utterance,
+            }
             yield {**_head(step, moment.row, moment), **told}, None
 
 
@@ -83,7 +99,14 @@ def _head(step: Step, row: Row, moment: Moment | None = None, variant: str = "")
     if moment is None:
         return {**head, **kept}
     turn = moment.turn
-    return {**head, "id": f"{record}#{turn.number}{variant}", "conversation": record, "speaker": turn.speaker, "turn": turn.number, **kept}
+    return {
+        **head,
+        "id": f"{record}#{turn.number}{variant}",
+        "conversation": record,
+        "speaker": turn.speaker,
+        "turn": turn.number,
+        **kept,
+    }
 
 
 def _column(row: Row, column: str) -> Any:
@@ -132,9 +155,15 @@ def _spoken(step: Step, moment: Moment) -> Made:
     answer = said.get("assistant", "") if "assistant" in prompt.turns[0] else moment.turn.utterance
     if not answer.strip():
         return _head(step, moment.row, moment), NOTHING
-    talk = [{"role": "assistant" if turn.speaker == moment.turn.speaker else "user", "content": turn.utterance} for turn in moment.before]
+    talk = [
+        {"role": "assistant" if turn.speaker == moment.turn.speaker else "user", "content": turn.utterance}
+        for turn in moment.before
+    ]
     if "user" in said:
-        talk = [*(talk[:-1] if talk and talk[-1]["role"] == "user" else talk), {"role": "user", "content": said["user"]}]
+        talk = [
+            *(talk[:-1] if talk and talk[-1]["role"] == "user" else talk),
+            {"role": "user", "content": said["user"]},
+        ]
     system = [{"role": "system", "content": said["system"]}] if "system" in said else []
     prefill = _prefill(step, prompt, prompt.turns[0], held)
     return {**_head(step, moment.row, moment), **_messages(step, [*system, *talk], prefill, answer)}, None
@@ -145,11 +174,13 @@ def _prefill(step: Step, prompt: Prompt, turn: dict[str, str], held: dict[str, A
 
 
 def _messages(step: Step, asked: list[Message], prefill: str, answer: str) -> Row:
-    begun = [{"role": "assistant", "content": prefill}] if prefill else []
-    if step.params["form"] == "completion":
-        return {"prompt": [*asked, *begun], "completion": [{"role": "assistant", "content": answer}]}
     made: Row = {"messages": [*asked, {"role": "assistant", "content": prefill + answer}]}
-    return {**made, "prefill": prefill} if prefill else made
+    if prefill:
+        made["prefill"] = prefill
+    if step.params["completion"]:
+        begun = [{"role": "assistant", "content": prefill}] if prefill else []
+        made |= {"prompt": [*asked, *begun], "completion": [{"role": "assistant", "content": answer}]}
+    return made
 
 
 def _table(counts: dict[str, Counter[Any]]) -> dict[str, Any]:

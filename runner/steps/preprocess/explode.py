@@ -30,7 +30,9 @@ def run(step: Step, out: Out) -> dict[str, Any]:
                 for name, held in fields:
                     rows.write({**row, "id": f"{record}#{name}", "record": record, key: name, value: held})
         if not rows.count:
-            raise DataError(f"{step.name}{'.' + part if part else ''}: no row has anything in column '{step.params['column']}'.")
+            raise DataError(
+                f"{step.name}{'.' + part if part else ''}: no row has anything in column '{step.params['column']}'."
+            )
     return {}
 
 

@@ -68,13 +68,13 @@ def _messages(files: list[ChatFile], unreadable: Unreadable, advance: Advance) -
 
 
 def _said(file: ChatFile, entry: Entry, number: int) -> _chat.Said:
-    reason, text, edited, _ = read(entry.body)
+    reason, text, edited = read(entry.body)
     name = str(PurePosixPath(file.name).with_suffix(""))
     return _chat.Said(
         id=hashlib.sha256(f"{file.name}\n{number}".encode()).hexdigest()[:20],
         source=f"{file.name}:{entry.line}",
         conversation=name,
-        channel=name.split("/")[-1],
+        channel=name.rpartition("/")[2],
         speaker=entry.sender,
         author=entry.sender,
         time=entry.time,

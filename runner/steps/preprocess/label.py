@@ -45,7 +45,9 @@ def run(step: Step, out: Out) -> dict[str, Any]:
                 rows.write({**row, **found})
         if not rows.count:
             why = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common()) or "no rows came in"
-            raise DataError(f"{step.name}{'.' + part if part else ''}: no row has a label ({why}). Check column: and {way}:.")
+            raise DataError(
+                f"{step.name}{'.' + part if part else ''}: no row has a label ({why}). Check column: and {way}:."
+            )
     facts["tables"] += _table(counts)
     return facts
 
@@ -64,7 +66,9 @@ def _value(step: Step, row: Row) -> Any:
     try:
         return [pick(row, name) for name in column] if isinstance(column, list) else pick(row, column)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{where(row)}: no column {column!r}, which label needs. Name the one that is there: column: ….") from error
+        raise DataError(
+            f"{where(row)}: no column {column!r}, which label needs. Name the one that is there: column: …."
+        ) from error
 
 
 def _labelled(step: Step, way: str, held: Any, label: Label) -> Row:
@@ -74,7 +78,9 @@ def _labelled(step: Step, way: str, held: Any, label: Label) -> Row:
     if isinstance(into, str):
         return {into: made}
     if not isinstance(made, list) or len(made) != len(into) or isinstance(made[0], list):
-        raise StepError(f"{step.name}: {len(into)} columns to write ({', '.join(into)}), which does not fit the values read.")
+        raise StepError(
+            f"{step.name}: {len(into)} columns to write ({', '.join(into)}), which does not fit the values read."
+        )
     return dict(zip(into, made, strict=True))
 
 
@@ -139,7 +145,9 @@ def _cut(held: float, given: Any, step: Step) -> str:
     cuts = given if isinstance(given, list) else [given]
     names = step.params.get("names") or (["low", "high"] if len(cuts) == 1 else ["low", DROP, "high"])
     if len(names) != len(cuts) + 1 or list(cuts) != sorted(set(cuts)):
-        raise StepError(f"{step.name}.threshold: {len(cuts)} rising thresholds need {len(cuts) + 1} names, from low to high.")
+        raise StepError(
+            f"{step.name}.threshold: {len(cuts)} rising thresholds need {len(cuts) + 1} names, from low to high."
+        )
     if len(cuts) == 1:
         return str(_kept(names[held >= cuts[0]], "threshold"))
     return str(_kept(names[0] if held <= cuts[0] else names[-1] if held >= cuts[-1] else names[1], "threshold"))
@@ -159,7 +167,9 @@ def _thirds(step: Step, facts: dict[str, Any]) -> Label:
                 numbers.append(_number(one))
     cuts = {number: _two_cuts(step, numbers) for number, numbers in learned.items()}
     rows = [[number + 1, low, high] for number, (low, high) in cuts.items()]
-    facts["tables"].append({"title": "Thirds, learned from train", "columns": ["value", "low up to", "high above"], "rows": rows})
+    facts["tables"].append(
+        {"title": "Thirds, learned from train", "columns": ["value", "low up to", "high above"], "rows": rows}
+    )
 
     def label(found: Any, number: int) -> str:
         value, (low, high) = _number(found), cuts[number]
@@ -171,10 +181,19 @@ def _thirds(step: Step, facts: dict[str, Any]) -> Label:
 def _two_cuts(step: Step, numbers: array[float]) -> tuple[float, float]:
     if len(numbers) < 3:
         raise DataError(f"{step.name}.tertiles: {len(numbers)} numbers to learn from; three at least are needed.")
-    low, high = statistics.quantiles(numbers, n=3, method="inclusive")
+    ordered = sorted(numbers)
+    low, high = _third(ordered, 1), _third(ordered, 2)
     if low == high or not any(number > high for number in numbers):
-        raise DataError(f"{step.name}.tertiles: the thirds are cut at {low} and {high}, so one is empty. Use threshold:.")
+        raise DataError(
+            f"{step.name}.tertiles: the thirds are cut at {low} and {high}, so one is empty. Use threshold:."
+        )
     return low, high
+
+
+def _third(ordered: list[float], number: int) -> float:
+    """Where the first or second third ends: between two values, in a straight line."""
+    place, rest = divmod(number * (len(ordered) - 1), 3)
+    return ordered[place] + (ordered[place + 1] - ordered[place]) * rest / 3 if rest else ordered[place]
 
 
 # Facts

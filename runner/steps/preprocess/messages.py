@@ -15,7 +15,7 @@ from runner.steps.preprocess._reading import Unreadable
 from runner.steps.preprocess._table_text import NOT_A_NUMBER, Record
 from runner.steps.preprocess._tables import Table, tables
 
-HINTS = {RUNS: "To join such turns, set merge: true.", NOT_A_NUMBER: "To read NaN as no value, set nan: empty."}
+HINTS = {RUNS: "To join such turns, set join: true.", NOT_A_NUMBER: "To read NaN as no value, set nan: empty."}
 IDS = ("id", "conversation_id", "conv_id", "prompt_id")
 
 
@@ -115,10 +115,10 @@ class _Reader:
         if form == "preference":
             return self._pair(*formats.preference(theirs, self.roles))
         said = empathetic.said(theirs) if form == "empathetic" else formats.FORMATS[form](theirs, self.roles)
-        return {"messages": messages(said, self.params["merge"], self.params["ends"], self.counts, self.system)}
+        return {"messages": messages(said, self.params["join"], self.params["ends"], self.counts, self.system)}
 
     def _pair(self, prompt: list[Said], chosen: list[Said], rejected: list[Said]) -> Row:
-        merge = self.params["merge"]
+        merge = self.params["join"]
         asked = alternating(prompt, merge)
         if self.system is not None and asked[0]["role"] != "system":
             asked = [{"role": "system", "content": self.system}, *asked]

@@ -61,21 +61,30 @@ def _shelved(step: Step, shelf: Shelf, inputs: list[Input], part: Part) -> array
     return array("Q", [shelf.add(row) for row in rows])
 
 
-def _chosen(step: Step, groups: list[tuple[str, list[Input]]], numbers: list[array[int]], part: Part) -> list[list[tuple[int, int]]]:
+def _chosen(
+    step: Step, groups: list[tuple[str, list[Input]]], numbers: list[array[int]], part: Part
+) -> list[list[tuple[int, int]]]:
     """For each name of from: the rows to write, as (number, which copy of it)."""
     empty = [name for (name, _), held in zip(groups, numbers, strict=True) if not held]
     if empty:
-        raise DataError(f"{step.name}{'.' + part if part else ''}: '{empty[0]}' has no rows. Leave it out of from:, or make it give some.")
+        raise DataError(
+            f"{step.name}{'.' + part if part else ''}: '{empty[0]}' has no rows. Leave it out of from:, or make it give some."
+        )
     repeat, weights = step.params.get("repeat"), step.params.get("weights")
     for key, given in (("repeat", repeat), ("weights", weights)):
         if given is not None and len(given) != len(groups):
-            raise StepError(f"{step.name}.{key}: {len(given)} numbers for {len(groups)} names in from:. Give one for each.")
+            raise StepError(
+                f"{step.name}.{key}: {len(given)} numbers for {len(groups)} names in from:. Give one for each."
+            )
     if weights is not None:
         if repeat is not None:
             raise StepError(f"{step.name}: repeat: and weights: both say how often rows come. Choose one.")
         return _weighted(step, numbers, [Fraction(str(weight)) for weight in weights])
     times = repeat or [1] * len(groups)
-    return [[(number, copy) for copy in range(1, count + 1) for number in held] for held, count in zip(numbers, times, strict=True)]
+    return [
+        [(number, copy) for copy in range(1, count + 1) for number in held]
+        for held, count in zip(numbers, times, strict=True)
+    ]
 
 
 def _weighted(step: Step, numbers: list[array[int]], weights: list[Fraction]) -> list[list[tuple[int, int]]]:
@@ -88,8 +97,12 @@ def _weighted(step: Step, numbers: list[array[int]], weights: list[Fraction]) ->
     for place in sorted(range(len(exact)), key=lambda at: counts[at] - exact[at])[: total - sum(counts)]:
         counts[place] += 1
     if not all(counts):
-        raise StepError(f"{step.name}.weights: {total} rows leave nothing of one of them. Raise rows:, or weigh less unevenly.")
-    return [_drawn(step, list(held), count, place) for place, (held, count) in enumerate(zip(numbers, counts, strict=True))]
+        raise StepError(
+            f"{step.name}.weights: {total} rows leave nothing of one of them. Raise rows:, or weigh less unevenly."
+        )
+    return [
+        _drawn(step, list(held), count, place) for place, (held, count) in enumerate(zip(numbers, counts, strict=True))
+    ]
 
 
 def _drawn(step: Step, held: list[int], count: int, place: int) -> list[tuple[int, int]]:

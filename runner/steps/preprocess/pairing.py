@@ -50,7 +50,9 @@ def _characters(step: Step, shelf: Shelf, part: Part) -> dict[str, int]:
     for row in step.rows(part):
         name = str(need(row, step.params["by"], "by"))
         if name in numbers:
-            raise DataError(f"{where(row)}: a second character with {step.params['by']} {name!r}. Name another column: by: ….")
+            raise DataError(
+                f"{where(row)}: a second character with {step.params['by']} {name!r}. Name another column: by: …."
+            )
         numbers[name] = shelf.add(row)
     return numbers
 
@@ -58,7 +60,9 @@ def _characters(step: Step, shelf: Shelf, part: Part) -> dict[str, int]:
 def _drawn(step: Step, count: int, part: Part) -> Iterator[Pair]:
     each = step.params["each"]
     if each > count - 1:
-        raise DataError(f"{step.name}{'.' + part if part else ''}: {count} characters cannot have {each} others each. Lower each:.")
+        raise DataError(
+            f"{step.name}{'.' + part if part else ''}: {count} characters cannot have {each} others each. Lower each:."
+        )
     chance = random.Random(step.params["seed"])
     for first in range(count):
         for place in chance.sample(range(count - 1), each):
@@ -108,5 +112,8 @@ def _table(names: list[str], part: Part, pairs: list[Pair]) -> dict[str, Any]:
     """How often characters come on either side."""
     title = f"Pairs of {part}" if part else "Pairs"
     counts = [Counter(pair[side] for pair in pairs) for side in (0, 1)]
-    rows = [[name, len(held), min(held.values()), statistics.median(held.values()), max(held.values())] for name, held in zip(names, counts, strict=True)]
+    rows = [
+        [name, len(held), min(held.values()), statistics.median(held.values()), max(held.values())]
+        for name, held in zip(names, counts, strict=True)
+    ]
     return {"title": title, "columns": ["as", "characters", "fewest pairs", "median", "most"], "rows": rows}

@@ -34,7 +34,9 @@ def run(step: Step, out: Out) -> dict[str, Any]:
                 counts.update(_counted(step, part, row, len(posts), text, masked, found))
                 rows.write({**row, "text": masked})
         if not rows.count:
-            raise DataError(f"{step.name}{'.' + part if part else ''}: no row has posts. Check columns: {{text: …}} and separator:.")
+            raise DataError(
+                f"{step.name}{'.' + part if part else ''}: no row has posts. Check columns: {{text: …}} and separator:."
+            )
     return _facts(step, parts, counts)
 
 
@@ -53,7 +55,11 @@ def _posts(step: Step, row: Row) -> list[str]:
         return text.split(separator)
     if isinstance(text, list) and all(isinstance(post, str) for post in text):
         return text
-    hint = "Set separator: to what stands between two posts." if isinstance(text, str) else "It must be a text or a list of texts."
+    hint = (
+        "Set separator: to what stands between two posts."
+        if isinstance(text, str)
+        else "It must be a text or a list of texts."
+    )
     raise DataError(f"{where(row)}: text is a {type(text).__name__}. {hint}")
 
 
@@ -63,7 +69,9 @@ def _joined(step: Step, posts: list[str]) -> str:
     return "\n".join(posts)
 
 
-def _counted(step: Step, part: Part, row: Row, posts: int, text: str, masked: str, found: int) -> dict[tuple[Part, str], int]:
+def _counted(
+    step: Step, part: Part, row: Row, posts: int, text: str, masked: str, found: int
+) -> dict[tuple[Part, str], int]:
     """What is counted of a record. Whether it names its own type is asked of the letters alone, not of the mask's rules."""
     made = {"records": 1, "fewer than keep": int(posts < step.params.get("keep", 0)), "masked": found}
     own = _own(step, row)
@@ -74,7 +82,7 @@ def _counted(step: Step, part: Part, row: Row, posts: int, text: str, masked: st
 
 def _own(step: Step, row: Row) -> str:
     try:
-        found = pick(row, step.params["type"])
+        found = pick(row, step.params.get("type", "type"))
     except (KeyError, TypeError):
         return ""
     return found.strip().casefold() if isinstance(found, str) else ""
@@ -92,5 +100,9 @@ def _facts(step: Step, parts: tuple[Part, ...], counts: Counter[tuple[Part, str]
         return {"metrics": metrics}
     metrics["names_its_own_type"] = {name: total(name) / typed for name in ("before", "after")}
     rows = [[part or "all", *(counts[part, name] for name in ("with a type", "before", "after"))] for part in parts]
-    table = {"title": "Records that name their own type", "columns": ["part", "records", "before masking", "after"], "rows": rows}
+    table = {
+        "title": "Records that name their own type",
+        "columns": ["part", "records", "before masking", "after"],
+        "rows": rows,
+    }
     return {"metrics": metrics, "tables": [table]}

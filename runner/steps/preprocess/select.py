@@ -69,6 +69,8 @@ def _made(step: Step, row: Row) -> Row:
     if missing:
         raise DataError(f"{where(row)}: no column '{missing[0]}', which rename: needs. It has: {', '.join(row)}.")
     names = {old: new for new, old in rename.items()}
+    if len(names) < len(rename):
+        raise StepError(f"{step.name}.rename: one column gets two names. Copy it with add: instead.")
     made = {names.get(column, column): held for column, held in row.items() if column in names or column not in rename}
     for column, template in step.params.get("add", {}).items():
         made[column] = _told(step, f"add.{column}", value, template, made)
@@ -95,7 +97,9 @@ def _reason(step: Step, made: Row) -> str | None:
 def _text(made: Row) -> str:
     text = need(made, "text", "refusals")
     if not isinstance(text, str):
-        raise DataError(f"{where(made)}: text is a {type(text).__name__}; refusals: needs words. Map it: columns: {{text: …}}.")
+        raise DataError(
+            f"{where(made)}: text is a {type(text).__name__}; refusals: needs words. Map it: columns: {{text: …}}."
+        )
     return text
 
 
@@ -103,7 +107,9 @@ def _columns(step: Step, made: Row) -> Row:
     keep, drop = step.params.get("keep"), step.params.get("drop", [])
     missing = [column for column in [*(keep or []), *drop] if column not in made]
     if missing:
-        raise DataError(f"{where(made)}: no column '{missing[0]}', which keep: or drop: names. It has: {', '.join(made)}.")
+        raise DataError(
+            f"{where(made)}: no column '{missing[0]}', which keep: or drop: names. It has: {', '.join(made)}."
+        )
     names = made if keep is None else keep
     return {column: made[column] for column in names if column not in drop}
 

@@ -51,7 +51,12 @@ def _author(export: Export, message: dict[str, Any]) -> tuple[str, str]:
 
 
 def _is_bot(export: Export, message: dict[str, Any]) -> bool:
-    return message.get("subtype") == "bot_message" or not message.get("user") or message["user"] in export.bots
+    user = message.get("user")
+    return (
+        message.get("subtype") == "bot_message"
+        or (user or "") in export.bots
+        or bool(not user and message.get("bot_id"))
+    )
 
 
 def _see(export: Export, message: dict[str, Any], people: People) -> None:

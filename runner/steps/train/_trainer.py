@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer, less what it does for GPUs alone."""
+"""TRL's SFTTrainer, with what a CPU, a kill and a careful reader ask of it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class Trainer(SFTTrainer):
     learned tokens alone (TRL does so on a GPU); validation loss is by token; a loss that is no number is an error."""
 
     control: TrainerControl
-
-    seen = 0
+    seen = 0  # tokens that went through the network
 
     def create_model_card(self, *given: Any, **named: Any) -> None:
         """None for checkpoints: the finished folders get ours."""

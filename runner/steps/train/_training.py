@@ -214,4 +214,6 @@ def hardware(args: Any, network: Any, threads: int) -> dict[str, Any]:
 def curve(history: list[dict[str, Any]], name: str, most: int = 500) -> list[list[float]]:
     """[[step, value], …] of a logged value, thinned to at most `most` points, the last one kept."""
     points = [[entry["step"], entry[name]] for entry in history if name in entry]
-    return points[:: -(-len(points) // most) or 1] if len(points) > most else points
+    if len(points) <= most:
+        return points
+    return [*points[: -1 : -(-len(points) // (most - 1))], points[-1]]

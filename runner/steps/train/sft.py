@@ -14,7 +14,7 @@ from trl import SFTConfig
 from datasets import Dataset
 from runner import models, places
 from runner.errors import StepError
-from runner.files import read_rows
+from runner.files import loads
 from runner.step import Out, Step
 from runner.steps.train import _lessons, _training
 from runner.steps.train._lessons import show
@@ -26,9 +26,13 @@ RATES = {True: 2e-4, False: 2e-5}  # learning rate with and without LoRA
 
 def run(step: Step, out: Out) -> dict[str, Any]:
     """Train and write best/ and final/. Raises StepError where nothing is to be learned or the loss is not a number."""
-    ended = _ended(out)
-    if ended:
-        return ended
+    facts = _ended(out) or _made(step, out)
+    for name in ("checkpoints", "encoded"):
+        shutil.rmtree(out.folder / name, ignore_errors=True)
+    return facts
+
+
+def _made(step: Step, out: Out) -> dict[str, Any]:
     threads = models.prepare(step.params["seed"])
     tokenizer = models.load_tokenizer(step.models["model"][0], step.artifacts, out.log)
     data = {role: _stored(step, out, tokenizer, role) for role in _lessons.parts(step)}
@@ -37,17 +41,15 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     facts["hardware"] = _training.hardware(trainer.args, trainer.model, threads)
     _write(step, out, trainer, facts)
     out.side({"ended": facts})
-    for name in ("checkpoints", "encoded"):
-        shutil.rmtree(out.folder / name)
     return facts
 
 
 def _ended(out: Out) -> dict[str, Any] | None:
     """The facts of a training that was killed after its end, before the end of the step."""
     side = out.folder / "side.jsonl"
-    rows = list(read_rows(side)) if side.is_file() else []
-    found: list[dict[str, Any]] = [row["ended"] for row in rows if "ended" in row]
-    return found[-1] if found else None
+    lines = side.read_text(encoding="utf-8").splitlines() if side.is_file() else []
+    found = [line for line in lines if line.startswith('{"ended"') and line.endswith("}")]
+    return dict(loads(found[-1])["ended"]) if found else None
 
 
 def _stored(step: Step, out: Out, tokenizer: Any, role: str) -> Dataset:

@@ -10,7 +10,7 @@ from runner.errors import StepError
 from runner.files import read_rows
 from runner.step import Decoding, Model, Out, Prompt
 from runner.steps.evaluate import answers
-from tests.conftest import make_step, make_tokenizer, talks
+from tests.conftest import make_step, talks
 
 PERSONA = Prompt("persona", ({"system": "You are Holmes."},))
 QUESTIONS = ["Who was it?", "Has the letter come?"]
@@ -89,11 +89,6 @@ def test_models_with_different_prompts_and_one_with_none_are_an_error(pair: list
         ask(tmp_path, [*pair, Model("other", {}, tmp_path / "other")], questions=QUESTIONS)
 
 
-def test_a_base_model_without_template_answers_too(tiny_model: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(tiny_model, tmp_path / "bare")
-    (tmp_path / "bare" / "chat_template.jinja").unlink()
-    make_tokenizer(None).save_pretrained(tmp_path / "bare")
-    _, rows = ask(tmp_path, [Model("bare", {"load": str(tmp_path / "bare")})], questions=QUESTIONS)
+def test_a_base_model_without_template_answers_too(bare_model: Path, tmp_path: Path) -> None:
+    _, rows = ask(tmp_path, [Model("bare", {"load": str(bare_model)})], questions=QUESTIONS)
     assert len(rows) == 2 and all(isinstance(row["answers"]["bare"], str) for row in rows)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner import plan as planning
-from runner import recipe as recipes
-from runner.execute import execute
 from runner.files import read_rows
 
 DATA = Path(__file__).resolve().parents[4] / "shared/data/big5chat"
@@ -29,14 +26,14 @@ steps:
     folder: DATA
     files: [alpha_0.5_trait_o.jsonl, alpha_0.5_trait_e.jsonl]
     nan: empty
-    columns: {personality: personality, turn: turn, response: response, topic: env_info.original_index}
+    columns: {topic: env_info.original_index}
   named:
     preprocess: select
     from: replies
     add:
       trait: "{{ 'openness' if '_trait_o' in source else 'extraversion' }}"
       scene: "{{ topic }} {{ trait }}"
-      level: "{% if turn == 0 %}opening{% else %}{{ 'high' if '0' in personality.split() else 'low' }}{% endif %}"
+      level: "{{ 'high' if 'The person has high' in prompt else 'low' if 'The person has low' in prompt else 'opening' }}"
     keep: [scene, topic, trait, level, response]
   scenes:  {preprocess: collect, from: named, by: scene, key: level, value: response, into: said}
   rows:    {preprocess: explode, from: scenes, column: said, key: level, value: reply}
@@ -48,35 +45,19 @@ steps:
   kept:    {preprocess: select, from: good, refusals: drop, together: topic}
   parts:   {preprocess: split, from: kept, by: topic, test: 0.2, order: file}
   lessons: {preprocess: examples, from: parts, prompt: persona, keep: [topic, trait, level]}
-  choices:
-    preprocess: select
-    from: parts
-    add:
-      prompt: "{{ [{'role': 'user', 'content': 'You are an assistant with ' ~ level ~ ' ' ~ trait ~ '.\\n' ~ opening}] }}"
-      chosen: "{{ [{'role': 'assistant', 'content': reply}] }}"
-      rejected: "{{ [{'role': 'assistant', 'content': said['low' if level == 'high' else 'high']}] }}"
-    keep: [id, topic, prompt, chosen, rejected]
+  choices: {preprocess: preferences, from: parts, prompt: persona, same: [topic, trait], other: level, keep: [topic]}
 
   # The published sample, one row a reply
   sample:  {preprocess: table, folder: DATA, files: big5_chat_sampled.csv}
-  usable:  {preprocess: select, from: sample, rename: {opening: speakerX, reply: response}, add: {text: "{{ reply }}"}, refusals: drop}
+  usable:  {preprocess: select, from: sample, columns: {text: response}, rename: {opening: speakerX, reply: response}, refusals: drop}
   learned: {preprocess: examples, from: usable, prompt: persona}
 """
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("project")
-    (folder / "recipes").mkdir()
-    (folder / "recipes/levels.yaml").write_text(RECIPE.replace("DATA", str(DATA)), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("ARTIFACTS", raising=False)
-        plan = planning.make(recipes.load(recipes.find("levels")))
-        held = json.loads(planning.write(plan).with_suffix(".json").read_text(encoding="utf-8"))
-        for step in plan.steps:
-            execute(held, step.key, plan.root)
-        yield plan.root / "levels"
+def made(make_recipe: Callable[[str], Path]) -> Path:
+    """The folder with every step of the recipe."""
+    return make_recipe(RECIPE.replace("DATA", str(DATA)))
 
 
 def rows(made: Path, step: str, part: str) -> list[dict[str, Any]]:
@@ -87,7 +68,10 @@ def replies() -> dict[tuple[int, str, str], tuple[str, str]]:
     """(topic, trait, level) → what X says and what Y replies, read by hand from groups of three lines."""
     found = {}
     for letter, trait in (("o", "openness"), ("e", "extraversion")):
-        lines = [json.loads(line) for line in (DATA / f"alpha_0.5_trait_{letter}.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (DATA / f"alpha_0.5_trait_{letter}.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for opening, *answers in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
             for level, answer in zip(("high", "low"), answers, strict=True):
                 found[opening["env_info"]["original_index"], trait, level] = (opening["response"], answer["response"])
@@ -119,9 +103,18 @@ def test_each_level_is_preferred_to_the_other_in_its_turn(made: Path) -> None:
     pairs = rows(made, "choices", "train") + rows(made, "choices", "test")
     said = {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in pairs}
     expected = replies()
-    both = {(expected[topic, trait, one][1], expected[topic, trait, other][1]) for topic, trait, one in expected for other in ("high", "low") if one != other}
+    both = {
+        (expected[topic, trait, one][1], expected[topic, trait, other][1])
+        for topic, trait, one in expected
+        for other in ("high", "low")
+        if one != other
+    }
     assert said == both
-    assert all(" ".join(row["prompt"][0]["content"].split()[:6]) in ("You are an assistant with high", "You are an assistant with low") for row in pairs)
+    assert all(
+        " ".join(row["prompt"][0]["content"].split()[:6])
+        in ("You are an assistant with high", "You are an assistant with low")
+        for row in pairs
+    )
 
 
 def test_the_published_sample_goes_through_without_its_refusal(made: Path) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from runner import plan as planning
-from runner import recipe as recipes
-from runner.execute import execute
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT.parent / "shared/data/characterchat"
@@ -89,19 +85,9 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder with every step of the recipe, made by the runner itself."""
-    folder = tmp_path_factory.mktemp("project")
-    (folder / "recipes").mkdir()
-    (folder / "recipes/sets.yaml").write_text(RECIPE.replace("DATA", str(DATA)), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("ARTIFACTS", raising=False)
-        plan = planning.make(recipes.load(recipes.find("sets")))
-        held = json.loads(planning.write(plan).with_suffix(".json").read_text(encoding="utf-8"))
-        for step in plan.steps:
-            execute(held, step.key, plan.root)
-        yield plan.root / "sets"
+def made(make_recipe: Callable[[str], Path]) -> Path:
+    """The folder with every step of the recipe."""
+    return make_recipe(RECIPE.replace("DATA", str(DATA)))
 
 
 def records(name: str) -> list[dict[str, Any]]:

@@ -92,9 +92,9 @@ def test_texts_without_spaces_are_compared_too(run_kind):
 
 def test_nothing_is_dropped_that_is_less_alike_than_asked(run_kind):
     text = sentence(5)
-    half = " ".join(text.split()[:20] + sentence(6).split()[:10])
+    half = " ".join(text.split()[:25] + sentence(6).split()[:5])
     alike = _near.likeness(text, half)
-    assert 0.5 < alike < 0.8
+    assert 0.55 < alike < 0.95
     assert len(run_kind("preprocess.dedup", {"method": "near", "above": alike + 0.01}, told(text, half)).rows()) == 2
     assert len(run_kind("preprocess.dedup", {"method": "near", "above": alike - 0.01}, told(text, half)).rows()) == 1
 
@@ -162,7 +162,7 @@ def test_many_vectors_are_found_by_cells(run_kind):
 
 
 def test_sentences_that_mean_the_same_are_found_by_the_bundled_encoder(run_kind, tmp_path):
-    rows = told("How old are you?", "What is your age?", "The rain has stopped.", "What age are you?")
+    rows = told("What is your age?", "What age are you?", "The rain has stopped.", "It is no longer raining.")
     ran = run_kind("preprocess.dedup", {"method": "meaning", "model": "minilm", "above": 0.8}, rows, models={"model": (MINILM,)})
     assert ids(ran) == ["r0", "r2"]
     assert ran.facts["metrics"]["repeats"] == 2

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 import tracemalloc
 from collections import Counter
@@ -91,6 +93,19 @@ def _block(said: Said, when: str) -> str:
         + said.blocks
         + "\n"
     )
+
+
+def as_csv(messages: list[Said], when: str = "", mark: str = ",", ids: bool = True) -> str:
+    """A CSV export; without `when` its times are told in full, as newer versions do."""
+    made = io.StringIO(newline="")
+    table = csv.writer(made, delimiter=mark, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    for said in messages:
+        name = said.name if said.number == "0000" else f"{said.name}#{said.number}"
+        time = said.time.strftime(when) if when else f"{said.time:%Y-%m-%dT%H:%M:%S}.8530000+00:00"
+        own = [f"id-{said.name}{said.number}"] if ids else []
+        table.writerow([*own, name, time, said.text, ",".join(said.files), "ok (2),x (1)"])
+    head = [*(["AuthorID"] if ids else []), "Author", "Date", "Content", "Attachments", "Reactions"]
+    return mark.join(head) + "\r\n" + made.getvalue()
 
 
 @pytest.fixture
@@ -344,7 +359,6 @@ def test_paths_are_shown_from_the_working_directory(read, tmp_path, monkeypatch)
 def test_other_files_are_refused_by_name(read, tmp_path):
     files = {
         "a.html": "<html>",
-        "b.csv": "AuthorID",
         "c.zip": "PK",
         "d.png": "x",
         "sub/a.json_Files/cat-1.png": "x",
@@ -353,8 +367,6 @@ def test_other_files_are_refused_by_name(read, tmp_path):
     assert failure(read, files, tmp_path) == [
         "a.html: an HTML export, which shows a chat and does not hold it whole. "
         "Re-export the channel as JSON (-f Json) and remove this file.",
-        "b.csv: a CSV export, which has no ids, replies or count. Re-export the channel as JSON (-f Json) and "
-        "remove this file.",
         "c.zip: an archive. Unpack it here and remove it.",
         "d.png: not a DiscordChatExporter file. Move it out of the folder.",
     ]
@@ -665,6 +677,100 @@ def test_a_newest_first_text_export_is_turned_round(read):
     assert texts(read({"a.txt": as_text(lines)})) == ["t1", "t2 before", "t2", "t3"]
 
 
+# CSV
+
+
+def test_a_csv_export_gives_a_row_a_message(read):
+    name = "Guild - Text - general [123456789012345678].csv"
+    said = Said(
+        "ann", 'a "quoted", line\nand another', number="1234", files=("https://x.org/a,b.png", "https://x.org/c")
+    )
+    (first, second) = read({name: as_csv([said, Said("bob", minute=1)])}, speaker="ann").rows()
+    assert first | {"id": 0} == {
+        "id": 0,
+        "source": f"{name}:3",
+        "conversation": "123456789012345678",
+        "channel": "general",
+        "speaker": "ann",
+        "nickname": None,
+        "author": "id-ann1234",
+        "time": "2024-01-31T15:07:00.853000+00:00",
+        "text": 'a "quoted", line\nand another',
+        "reply_to": None,
+        "edited": False,
+        "pinned": False,
+        "attachments": ["https://x.org/a,b.png", "https://x.org/c"],
+        "role": "assistant",
+    }
+    assert first["id"] != second["id"] and second["role"] == "user"
+
+
+def test_old_csv_has_semicolons_no_ids_and_times_of_its_culture(read):
+    rows = read({"a.csv": as_csv([Said(), Said("bob", minute=1)], when="%d.%m.%Y %H:%M", mark=";", ids=False)}).rows()
+    assert [(row["author"], row["time"]) for row in rows] == [
+        ("ann", "2024-01-31T15:07:00"),
+        ("bob", "2024-01-31T15:08:00"),
+    ]
+
+
+def test_csv_dates_that_could_be_two_are_never_guessed(read, tmp_path):
+    files = {"a.csv": as_csv([Said(minute=MARCH + 1440)], when="%m/%d/%Y %I:%M %p")}
+    assert failure(read, files, tmp_path) == [
+        "a.csv:1: '03/04/2024 03:07 PM' may be day-first or month-first, and nothing in the file decides it. "
+        "Set date_order."
+    ]
+    assert read(files, date_order="month-first").rows()[0]["time"] == "2024-03-04T15:07:00"
+
+
+def test_csv_notices_and_empty_messages_are_dropped(read):
+    ran = read({"a.csv": as_csv([Said(text="Pinned a message."), Said(text="", files=("x_Files\\a.png",)), Said()])})
+    assert texts(ran) == ["hello"]
+    assert [reason for reason, _ in ran.rejected] == ["system message", "no text (attachment, sticker or embed only)"]
+
+
+def test_a_newest_first_csv_export_is_turned_round(read):
+    lines = [Said(text=f"t{minute}", minute=minute) for minute in (3, 2, 1)]
+    assert texts(read({"a.csv": as_csv(lines)})) == ["t1", "t2", "t3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            as_csv([Said(), Said(text="bye")])[:-30],
+            "a.csv:1: cut off or damaged after 1 messages (unexpected end of data). Re-export it, or set allow_incomplete: true.",
+        ),
+        (
+            as_csv([Said()]) + '"1","ann"\r\n',
+            "a.csv:3: 2 cells where the header names 6. The file was changed: re-export it.",
+        ),
+        (as_csv([Said()], when="day %d"), "a.csv:2: the time 'day 31' is of no known form. Re-export as JSON."),
+        (
+            "id,text\r\n1,hi\r\n",
+            "a.csv:1: not a CSV export of DiscordChatExporter: it looks like other text. Move it out of the folder.",
+        ),
+        (
+            as_csv([Said(text="é" * 9000)]).encode("latin-1"),
+            "a.csv:1: not UTF-8 (invalid continuation byte). Re-export it, and do not save it from an editor.",
+        ),
+    ],
+)
+def test_csv_that_cannot_be_read_is_refused(read, tmp_path, content, message):
+    assert failure(read, {"a.csv": content}, tmp_path) == [message]
+
+
+def test_a_torn_csv_gives_what_is_whole_on_demand(read):
+    assert texts(read({"a.csv": as_csv([Said(), Said(text="bye")])[:-30]}, allow_incomplete=True)) == ["hello"]
+
+
+def test_the_same_channel_in_csv_and_json_is_refused(read, tmp_path):
+    name = "Guild - general [123456789012345678]"
+    files = {f"{name}.json": as_json([Said()], channel="123456789012345678"), f"{name}.csv": as_csv([Said()])}
+    assert failure(read, files, tmp_path) == [
+        f"{name}.csv:1: the same channel as {name}.json. Keep the JSON export only."
+    ]
+
+
 # Any messages
 
 
@@ -720,6 +826,20 @@ def test_any_messages_come_back_from_json(run_kind, tmp_path_factory, messages):
         if said.text.strip()
     ]
     assert len(ran.rejected) == len(messages) - len(found)
+
+
+@given(messages=MESSAGES)
+@settings(max_examples=100, deadline=None)
+def test_any_messages_come_back_from_csv(run_kind, tmp_path_factory, messages):
+    messages = in_time([*messages, Said()])
+    folder = tmp_path_factory.mktemp("csv")
+    (folder / "a.csv").write_text(as_csv(messages), encoding="utf-8", newline="")
+    ran = run_folder(run_kind, folder)
+    assert [(row["text"], row["author"], row["time"][:16]) for row in ran.rows()] == [
+        (said.text, f"id-{said.name}{said.number}", said.time.isoformat()[:16])
+        for said in messages
+        if said.text.strip()
+    ]
 
 
 @given(messages=MESSAGES, windows=st.booleans(), shape=st.sampled_from(SHAPES))

@@ -15,7 +15,10 @@ MEMORIES = {"hobby": "You play chess.", "job": "You sell ads.", "worry": "You wo
 
 
 def talk(*said: tuple[str, str, str], **columns: Any) -> dict[str, Any]:
-    turns = [{"turn": at, "speaker": speaker, "memory": memory, "utterance": text} for at, (speaker, text, memory) in enumerate(said)]
+    turns = [
+        {"turn": at, "speaker": speaker, "memory": memory, "utterance": text}
+        for at, (speaker, text, memory) in enumerate(said)
+    ]
     people = {name: {"statement": f"You are the {name}.", "aspects": MEMORIES} for name in ("seeker", "supporter")}
     return {"id": "t", "source": "a.json:1", **people, "turns": turns, **columns}
 
@@ -32,7 +35,13 @@ TALK = talk(
 def examples(run_kind, params: dict[str, Any], rows: Any, prompt: Any = None, **more: Any) -> Any:
     turns = tuple(prompt) if isinstance(prompt, list) else (prompt,)
     prompts = {"prompt": Prompt("voice", turns)} if prompt else {}
-    return run_kind("preprocess.examples", params, rows if isinstance(rows, dict) and "train" in rows else list(rows), prompts=prompts, **more)
+    return run_kind(
+        "preprocess.examples",
+        params,
+        rows if isinstance(rows, dict) and "train" in rows else list(rows),
+        prompts=prompts,
+        **more,
+    )
 
 
 def told(row: dict[str, Any]) -> list[str]:
@@ -49,7 +58,10 @@ def test_a_plain_row_and_a_prompt_make_a_conversation(run_kind):
             "id": "1",
             "conversation": "1",
             "source": "a.csv:2",
-            "messages": [{"role": "user", "content": "You are high.\nHi."}, {"role": "assistant", "content": "Oh, hi!"}],
+            "messages": [
+                {"role": "user", "content": "You are high.\nHi."},
+                {"role": "assistant", "content": "Oh, hi!"},
+            ],
         }
     ]
 
@@ -57,15 +69,20 @@ def test_a_plain_row_and_a_prompt_make_a_conversation(run_kind):
 def test_kept_columns_texts_and_matrix_values_come_along(run_kind):
     prompt = {"system": "{{ texts.when[stage] }} You are {{ who }}.", "user": "{{ q }}", "assistant": "{{ a }}"}
     rows = [{"id": "1", "conversation": "c", "q": "Who?", "a": "Me.", "stage": "early", "topic": None}]
-    ran = examples(run_kind, {"keep": ["topic", "stage"]}, rows, prompt, texts={"when": {"early": "<I>"}}, matrix={"who": "newton"})
+    ran = examples(
+        run_kind, {"keep": ["topic", "stage"]}, rows, prompt, texts={"when": {"early": "<I>"}}, matrix={"who": "newton"}
+    )
     (row,) = ran.rows()
     assert told(row) == ["system: <I> You are newton.", "user: Who?", "assistant: Me."]
     assert (row["topic"], row["stage"], row["conversation"]) == (None, "early", "c")
 
 
 def test_a_chain_makes_a_conversation_of_several_turns(run_kind):
-    prompt = [{"system": "S", "user": "{{ a }}", "assistant": "{{ b }}"}, {"user": "{{ c }}", "prefill": "So: ", "assistant": "{{ d }}"}]
-    (row,) = examples(run_kind, {}, [dict(id="1", a="1", b="2", c="3", d="4")], prompt).rows()
+    prompt = [
+        {"system": "S", "user": "{{ a }}", "assistant": "{{ b }}"},
+        {"user": "{{ c }}", "prefill": "So: ", "assistant": "{{ d }}"},
+    ]
+    (row,) = examples(run_kind, {}, [{"id": "1", "a": "1", "b": "2", "c": "3", "d": "4"}], prompt).rows()
     assert told(row) == ["system: S", "user: 1", "assistant: 2", "user: 3", "assistant: So: 4"]
     assert row["prefill"] == "So: "
 
@@ -94,7 +111,10 @@ def test_each_turn_of_a_speaker_is_learned_with_the_talk_before_it(run_kind):
         ["system: You are the supporter.", "assistant: How are you?", "user: Bad.", "assistant: [INFO-]Tell me."],
     ]
     assert [row["prefill"] for row in rows] == ["[INFO-You play chess.]", "[INFO-]"]
-    assert [(row["id"], row["conversation"], row["speaker"], row["turn"]) for row in rows] == [("t#1", "t", "supporter", 1), ("t#3", "t", "supporter", 3)]
+    assert [(row["id"], row["conversation"], row["speaker"], row["turn"]) for row in rows] == [
+        ("t#1", "t", "supporter", 1),
+        ("t#3", "t", "supporter", 3),
+    ]
 
 
 def test_without_the_opener_the_talk_begins_with_the_first_turn_that_is_learned(run_kind):
@@ -113,7 +133,10 @@ def test_with_the_opener_all_is_told_and_from_turn_says_what_is_learned(run_kind
 
 
 def test_a_user_text_takes_the_place_of_what_was_last_heard(run_kind):
-    prompt = {"user": "{{ heard }} ({{ role }}, you may use: {{ memory }}; you said: {{ said }}; of {{ other.statement }})", "assistant": "{{ utterance }}!"}
+    prompt = {
+        "user": "{{ heard }} ({{ role }}, you may use: {{ memory }}; you said: {{ said }}; of {{ other.statement }})",
+        "assistant": "{{ utterance }}!",
+    }
     rows = examples(run_kind, {"speaker": "seeker"}, [TALK], prompt).rows()
     assert told(rows[2]) == [
         "assistant: Hello",
@@ -125,15 +148,20 @@ def test_a_user_text_takes_the_place_of_what_was_last_heard(run_kind):
 
 
 def test_prompt_and_completion_are_written_on_demand_with_the_prefill_in_the_prompt(run_kind):
-    (row, *_) = examples(run_kind, {"speaker": "seeker", "opener": False, "form": "completion"}, [TALK], VOICE).rows()
-    assert row["prompt"] == [{"role": "system", "content": "You are the seeker."}, {"role": "assistant", "content": "[INFO-You worry.]"}]
+    (row, *_) = examples(run_kind, {"speaker": "seeker", "opener": False, "completion": True}, [TALK], VOICE).rows()
+    assert row["prompt"] == [
+        {"role": "system", "content": "You are the seeker."},
+        {"role": "assistant", "content": "[INFO-You worry.]"},
+    ]
     assert row["completion"] == [{"role": "assistant", "content": "Bad."}]
-    assert not {"messages", "prefill"} & row.keys()
+    assert told(row)[-1] == "assistant: [INFO-You worry.]Bad."
 
 
 def test_columns_instead_of_messages_with_the_history_as_told(run_kind):
     params = {"speaker": "supporter", "opener": False, "keep": ["seeker"]}
-    rows = examples(run_kind, {**params, "history": {"from": "{{ speaker }}", "value": "{{ utterance }}"}}, [TALK]).rows()
+    rows = examples(
+        run_kind, {**params, "history": {"from": "{{ speaker }}", "value": "{{ utterance }}"}}, [TALK]
+    ).rows()
     assert rows[0]["history"] == []
     assert rows[1]["history"] == [{"from": "supporter", "value": "How are you?"}, {"from": "seeker", "value": "Bad."}]
     assert (rows[1]["memory"], rows[1]["utterance"], rows[1]["seeker"]) == ("", "Tell me.", TALK["seeker"])
@@ -150,9 +178,17 @@ def test_memories_chosen_and_not_chosen_become_pairs(run_kind):
         ("t#1-worry", "", "You worry.", 0),
     ]
     last = "supporter: How are you? seeker: Bad. supporter: Tell me. "
-    assert rows[6:] == [("t#4+", last, "You sell ads.", 1), ("t#4-hobby", last, "You play chess.", 0), ("t#4-worry", last, "You worry.", 0)]
+    assert rows[6:] == [
+        ("t#4+", last, "You sell ads.", 1),
+        ("t#4-hobby", last, "You play chess.", 0),
+        ("t#4-worry", last, "You worry.", 0),
+    ]
     assert [reason for reason, _ in ran.rejected] == ["no memory was chosen"]
-    assert ran.facts["tables"][0] == {"title": "Examples", "columns": ["part", "label 1", "label 0"], "rows": [["all", 3, 6]]}
+    assert ran.facts["tables"][0] == {
+        "title": "Examples",
+        "columns": ["part", "label 1", "label 0"],
+        "rows": [["all", 3, 6]],
+    }
 
 
 @pytest.mark.parametrize("left_out", [["job", "worry"], {"supporter": ["job"], "seeker": ["job", "worry"]}])
@@ -163,13 +199,21 @@ def test_aspects_that_are_no_memories_are_left_out(run_kind, left_out):
 
 def test_turns_of_another_shape_are_read_by_their_paths(run_kind):
     row = {"id": "1", "talk": [{"who": "a", "said": {"text": "x"}}, {"who": "b", "said": {"text": "y"}, "info": None}]}
-    params = {"columns": {"turns": "talk"}, "speaker": "b", "turn": {"speaker": "who", "utterance": "said.text", "memory": "info.text"}}
+    params = {
+        "columns": {"turns": "talk"},
+        "speaker": "b",
+        "turn": {"speaker": "who", "utterance": "said.text", "memory": "info.text"},
+    }
     turns = {"turns": row["talk"], **row}
-    (made,) = examples(run_kind, {key: held for key, held in params.items() if key != "columns"}, [turns], {"system": "S"}).rows()
+    (made,) = examples(
+        run_kind, {key: held for key, held in params.items() if key != "columns"}, [turns], {"system": "S"}
+    ).rows()
     assert told(made) == ["system: S", "user: x", "assistant: y"]
 
 
-SAID = st.lists(st.tuples(st.sampled_from("ab"), st.text(min_size=1, max_size=8).filter(str.strip)), min_size=1, max_size=12)
+SAID = st.lists(
+    st.tuples(st.sampled_from("ab"), st.text(min_size=1, max_size=8).filter(str.strip)), min_size=1, max_size=12
+)
 
 
 @given(said=SAID, opener=st.booleans(), speaker=st.sampled_from(["a", "b", "both"]))
@@ -177,16 +221,19 @@ SAID = st.lists(st.tuples(st.sampled_from("ab"), st.text(min_size=1, max_size=8)
 def test_every_turn_of_the_speaker_is_learned_once_after_what_came_before(run_kind, said, opener, speaker):
     row = {"id": "1", "turns": [{"speaker": who, "utterance": text} for who, text in said]}
     wanted = [at for at, (who, _) in enumerate(said) if speaker in (who, "both") and (opener or at)]
-    try:
-        made = examples(run_kind, {"speaker": speaker, "opener": opener, "history": {"text": "{{ utterance }}"}}, [row]).rows()
-    except DataError as error:
-        assert "no example is left" in str(error)
-        assert not wanted
+    params = {"speaker": speaker, "opener": opener, "history": {"text": "{{ utterance }}"}}
+    if not wanted:
+        with pytest.raises(DataError, match="no example is left"):
+            examples(run_kind, params, [row])
         return
+    made = examples(run_kind, params, [row]).rows()
     assert [one["turn"] for one in made] == wanted
     start = 0 if opener else wanted[0]
     for one in made:
-        assert [text for _, text in said[start : one["turn"] + 1]] == [*(turn["text"] for turn in one["history"]), one["utterance"]]
+        assert [text for _, text in said[start : one["turn"] + 1]] == [
+            *(turn["text"] for turn in one["history"]),
+            one["utterance"],
+        ]
 
 
 # Mistakes
@@ -226,7 +273,10 @@ def test_rows_that_are_no_dialogues_are_named(run_kind, params, row, message):
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"memories": "profile"}, "no memories in 'supporter.profile'"), ({"memories": "statement"}, "'supporter.statement' is a str; memories are an object")],
+    [
+        ({"memories": "profile"}, "no memories in 'supporter.profile'"),
+        ({"memories": "statement"}, "'supporter.statement' is a str; memories are an object"),
+    ],
 )
 def test_memories_that_are_not_there_are_named(run_kind, params, message):
     with pytest.raises(DataError, match=message):

@@ -15,7 +15,11 @@ def label(run_kind, params: dict[str, Any], values: list[Any] | dict[str, list[A
     def rows(held: list[Any]) -> list[dict[str, Any]]:
         return [{"id": str(number), "value": value} for number, value in enumerate(held)]
 
-    return run_kind("preprocess.label", params, {part: rows(held) for part, held in values.items()} if isinstance(values, dict) else rows(values))
+    return run_kind(
+        "preprocess.label",
+        params,
+        {part: rows(held) for part, held in values.items()} if isinstance(values, dict) else rows(values),
+    )
 
 
 def labels(ran: Any, column: str = "label", part: str = "rows") -> list[Any]:
@@ -42,7 +46,11 @@ def test_the_nth_letter_counts_from_one(run_kind):
 
 
 def test_a_map_gives_labels_of_any_type_and_drops_what_it_says(run_kind):
-    ran = label(run_kind, {"map": {"high": 1, "low": 0, "median": "drop", "true": 1, "3": 0}}, ["high", "low", "median", True, 3, "else", None])
+    ran = label(
+        run_kind,
+        {"map": {"high": 1, "low": 0, "median": "drop", "true": 1, "3": 0}},
+        ["high", "low", "median", True, 3, "else", None],
+    )
     assert labels(ran) == [1, 0, 1, 0]
     assert Counter(reason for reason, _ in ran.rejected) == {"dropped by map": 1, "value not in map": 2}
 
@@ -60,7 +68,9 @@ def test_two_thresholds_leave_the_middle_out(run_kind):
     assert labels(label(run_kind, named, [0.4, 0.41, 0.6])) == ["low", "median", "high"]
 
 
-@pytest.mark.parametrize("params", [{"threshold": [0.6, 0.4]}, {"threshold": 0.5, "names": ["a", "b", "c"]}, {"threshold": [1, 2, 3]}])
+@pytest.mark.parametrize(
+    "params", [{"threshold": [0.6, 0.4]}, {"threshold": 0.5, "names": ["a", "b", "c"]}, {"threshold": [1, 2, 3]}]
+)
 def test_thresholds_that_do_not_fit_their_names_are_refused(run_kind, params):
     with pytest.raises(StepError, match=r"rising thresholds need \d names, from low to high"):
         label(run_kind, params, [0.5])
@@ -107,10 +117,17 @@ def test_thirds_are_learned_from_train_alone(run_kind):
     assert labels(ran, "level", "test") == ["low", "high"]
     learned, counts = ran.facts["tables"]
     assert learned["rows"] == [[1, pytest.approx(8 / 3), pytest.approx(16 / 3)]]
-    assert counts == {"title": "Labels", "columns": ["column", "label", "train", "validation", "test"], "rows": [["level", "high", 3, 2, 1], ["level", "low", 3, 0, 1]]}
+    assert counts == {
+        "title": "Labels",
+        "columns": ["column", "label", "train", "validation", "test"],
+        "rows": [["level", "high", 3, 2, 1], ["level", "low", 3, 0, 1]],
+    }
 
 
-@given(train=st.lists(st.floats(-100, 100), min_size=12, max_size=60, unique=True), test=st.lists(st.floats(-200, 200), min_size=1, max_size=20))
+@given(
+    train=st.lists(st.floats(-100, 100), min_size=12, max_size=60, unique=True),
+    test=st.lists(st.floats(-200, 200), min_size=1, max_size=20),
+)
 @settings(max_examples=50, deadline=None)
 def test_thirds_are_thirds_and_held_out_rows_move_no_cut(run_kind, train, test):
     params = {"tertiles": ["low", "mid", "high"]}

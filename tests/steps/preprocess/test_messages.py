@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import io
 import json
 from pathlib import Path
@@ -20,7 +19,7 @@ TALK = [("user", "Hi"), ("assistant", "Hello")]
 
 @pytest.fixture
 def read(run_kind, tmp_path):
-    """`read({"a.json": [...]}, merge=True)` writes the files (JSON Lines for .jsonl) and runs the step on them."""
+    """`read({"a.json": [...]}, join=True)` writes the files (JSON Lines for .jsonl) and runs the step on them."""
 
     def run(written: dict[str, Any], /, **params: Any):
         for name, content in written.items():
@@ -38,7 +37,9 @@ def read(run_kind, tmp_path):
 
 def read_folder(run_kind, folder: Path, prompts: Any = None, **params: Any):
     files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-    return run_kind("preprocess.messages", {"folder": "datasets/x", **params}, folder=folder, files=files, prompts=prompts or {})
+    return run_kind(
+        "preprocess.messages", {"folder": "datasets/x", **params}, folder=folder, files=files, prompts=prompts or {}
+    )
 
 
 def failure(read, written: dict[str, Any], /, **params: Any) -> str:
@@ -62,7 +63,12 @@ OPENAI = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", 
     "row",
     [
         OPENAI,
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]}, OPENAI["messages"][1]]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]},
+                OPENAI["messages"][1],
+            ]
+        },
         {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
         {"conversations": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
         {"instruction": "Hi", "input": "", "output": "Hello"},
@@ -70,7 +76,10 @@ OPENAI = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", 
         {"data": ["Hi", "Hello"]},
         {"prompt": "Hi", "completion": "Hello"},
         {"prompt": OPENAI["messages"][:1], "completion": OPENAI["messages"][1:]},
-        {"dialog": [{"speaker": "seeker", "content": "Hi"}, {"speaker": "supporter", "content": "Hello"}], "situation": "x"},
+        {
+            "dialog": [{"speaker": "seeker", "content": "Hi"}, {"speaker": "supporter", "content": "Hello"}],
+            "situation": "x",
+        },
         {"dialog": [{"speaker": "usr", "content": "Hi"}, {"speaker": "sys", "content": "Hello"}]},
     ],
 )
@@ -80,7 +89,10 @@ def test_every_format_gives_the_same_messages(read, row, name):
 
 
 def test_a_system_text_of_the_row_comes_first(read):
-    row = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], "system": "Be brief."}
+    row = {
+        "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
+        "system": "Be brief.",
+    }
     assert talks(read({"a.json": [row]})) == [[("system", "Be brief."), *TALK]]
 
 
@@ -128,11 +140,15 @@ def test_empathetic_dialogues_are_read_without_quotes_and_with_their_commas(read
 
 
 def test_runs_of_one_side_are_joined_where_asked(read):
-    row = {"data": ["Hi", "Hello"]} | {}
-    runs = {"messages": [{"role": "user", "content": "Hi"}, {"role": "user", "content": "you"}, {"role": "assistant", "content": "Hello"}]}
-    assert talks(read({"a.json": [runs]}, merge=True)) == [[("user", "Hi\nyou"), ("assistant", "Hello")]]
-    assert "set merge: true" in failure(read, {"a.json": [runs]})
-    assert row
+    runs = {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "user", "content": "you"},
+            {"role": "assistant", "content": "Hello"},
+        ]
+    }
+    assert talks(read({"a.json": [runs]}, join=True)) == [[("user", "Hi\nyou"), ("assistant", "Hello")]]
+    assert "set join: true" in failure(read, {"a.json": [runs]})
 
 
 def test_turns_without_an_answer_are_cut_and_counted(read):
@@ -253,7 +269,11 @@ def test_preferences_have_to_be_asked_for(read):
     ("written", "params", "said"),
     [
         ({"a.json": [{"x": 1}]}, {}, "a.json: no conversations in a known format (preference, openai,"),
-        ({"a.json": [{"x": 1}]}, {"format": "alpaca"}, "a.json: not in the format alpaca: its rows lack instruction, output (it has: x)."),
+        (
+            {"a.json": [{"x": 1}]},
+            {"format": "alpaca"},
+            "a.json: not in the format alpaca: its rows lack instruction, output (it has: x).",
+        ),
         ({"a.csv": "type,posts\nINFJ,x\n"}, {}, "(it has: type, posts). Read it with preprocess: table."),
         ({"a.txt": "Hi"}, {}, "a.txt: no table."),
         ({"a.json": '[{"messages": []}'}, {}, "a.json:1: cut off: the list has no end."),
@@ -275,11 +295,19 @@ def write_as(form: str, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     if form == "openai":
         return {"messages": [{"role": role, "content": text} for role, text in said]}
     if form == "sharegpt":
-        return {"conversations": [{"from": {"user": "human", "assistant": "gpt"}[role], "value": text} for role, text in said]}
+        return {
+            "conversations": [
+                {"from": {"user": "human", "assistant": "gpt"}[role], "value": text} for role, text in said
+            ]
+        }
     if form == "ultrachat":
         return {"data": [text for _, text in said]}
     if form == "esconv":
-        return {"dialog": [{"speaker": {"user": "seeker", "assistant": "supporter"}[role], "content": text} for role, text in said]}
+        return {
+            "dialog": [
+                {"speaker": {"user": "seeker", "assistant": "supporter"}[role], "content": text} for role, text in said
+            ]
+        }
     return {"instruction": pairs[-1][0], "output": pairs[-1][1], "history": [list(two) for two in pairs[:-1]]}
 
 
@@ -313,18 +341,17 @@ def test_any_empathetic_dialogue_comes_back(run_kind, tmp_path_factory, made):
     assert [[text for _, text in talk] for talk in talks(read_folder(run_kind, folder))] == [
         [text for two in pairs for text in two] for pairs in made
     ]
-    assert csv
 
 
 # Published data
 
 
 @real
-def test_published_support_dialogues_need_merging_and_then_all_are_read(run_kind):
+def test_published_support_dialogues_need_joining_and_then_all_are_read(run_kind):
     folder, files = REAL / "characterchat", "model_base_dataset.json"
-    with pytest.raises(DataError, match="93 of 100 rows cannot be read.*set merge: true"):
+    with pytest.raises(DataError, match=r"93 of 100 rows cannot be read.*set join: true"):
         read_folder(run_kind, folder, files=files)
-    ran = read_folder(run_kind, folder, files=files, merge=True)
+    ran = read_folder(run_kind, folder, files=files, join=True)
     assert len(ran.rows()) == 100
     assert ran.facts["metrics"]["cut_before_a_user_turn"] == 63  # dialogues that the supporter opens
     assert ran.facts["tables"][0]["rows"] == [[files, "sharegpt", 100, 0]]
@@ -332,5 +359,5 @@ def test_published_support_dialogues_need_merging_and_then_all_are_read(run_kind
 
 @real
 def test_published_profiles_are_no_conversations(run_kind):
-    with pytest.raises(DataError, match="profile_output.json: no conversations in a known format"):
+    with pytest.raises(DataError, match=r"profile_output\.json: no conversations in a known format"):
         read_folder(run_kind, REAL / "characterchat", files="profile_output.json")

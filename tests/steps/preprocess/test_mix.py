@@ -58,7 +58,9 @@ def test_rows_come_as_often_as_repeat_says_in_an_order_by_chance(mix):
     ran = mix({"repeat": [3, 1], "seed": 42}, a=numbered("a", 2), b=numbered("b", 3))
     assert sorted(ids(ran)) == ["a0", "a0~2", "a0~3", "a1", "a1~2", "a1~3", "b0", "b1", "b2"]
     assert ids(ran) != sorted(ids(ran))
-    assert ran.facts["tables"] == [{"title": "Rows", "columns": ["from", "rows", "in the mix"], "rows": [["a", 2, 6], ["b", 3, 3]]}]
+    assert ran.facts["tables"] == [
+        {"title": "Rows", "columns": ["from", "rows", "in the mix"], "rows": [["a", 2, 6], ["b", 3, 3]]}
+    ]
 
 
 def test_the_seed_decides_the_order_and_without_shuffle_there_is_none(mix):
@@ -80,7 +82,11 @@ def test_more_rows_than_there_are_come_again_only_after_all_others(mix):
     assert sorted(copies.values()) == [2, 2, 3, 3]
 
 
-@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=3), repeats=st.lists(st.integers(1, 3), min_size=3, max_size=3), seed=st.integers(0, 5))
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=3),
+    repeats=st.lists(st.integers(1, 3), min_size=3, max_size=3),
+    seed=st.integers(0, 5),
+)
 @settings(max_examples=40, deadline=None)
 def test_no_row_is_lost_and_none_made_up(mix, sizes, repeats, seed):
     steps = {f"s{at}": numbered(f"s{at}-", size) for at, size in enumerate(sizes)}
@@ -90,23 +96,26 @@ def test_no_row_is_lost_and_none_made_up(mix, sizes, repeats, seed):
     assert len(set(ids(ran))) == len(ids(ran))
 
 
-@given(sizes=st.lists(st.integers(3, 30), min_size=2, max_size=3), weights=st.lists(st.integers(1, 5), min_size=3, max_size=3))
+@given(
+    sizes=st.lists(st.integers(10, 30), min_size=2, max_size=3),
+    weights=st.lists(st.integers(1, 5), min_size=3, max_size=3),
+)
 @settings(max_examples=40, deadline=None)
 def test_shares_are_right_to_within_one_row(mix, sizes, weights):
     steps = {f"s{at}": numbered(f"s{at}", size) for at, size in enumerate(sizes)}
     shares = [weight / sum(weights[: len(sizes)]) for weight in weights[: len(sizes)]]
-    try:
-        ran = mix({"weights": weights[: len(sizes)]}, **steps)
-    except StepError as error:
-        assert "leave nothing of one of them" in str(error)
-        return
+    ran = mix({"weights": weights[: len(sizes)]}, **steps)
     counts = Counter(row["of"] for row in ran.rows())
     assert all(abs(counts[name] - share * len(ran.rows())) < 1 for name, share in zip(steps, shares, strict=True))
     assert len(set(ids(ran))) == len(ids(ran))
 
 
 def test_a_whole_split_is_mixed_part_by_part(mix):
-    ran = mix({"repeat": [2, 1]}, a={"train": numbered("a", 2), "test": numbered("x", 1)}, b={"train": numbered("b", 1), "test": numbered("y", 1)})
+    ran = mix(
+        {"repeat": [2, 1]},
+        a={"train": numbered("a", 2), "test": numbered("x", 1)},
+        b={"train": numbered("b", 1), "test": numbered("y", 1)},
+    )
     assert sorted(ids(ran, "train")) == ["a0", "a0~2", "a1", "a1~2", "b0"]
     assert sorted(ids(ran, "test")) == ["x0", "x0~2", "y0"]
 

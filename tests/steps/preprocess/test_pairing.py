@@ -105,12 +105,20 @@ def test_a_character_who_is_not_there_fails_or_is_left_out(run_kind, tmp_path):
         pairing(run_kind, people(3), folder, list="pairs.json", by="index")
     ran = pairing(run_kind, people(3), folder, list="pairs.json", by="index", missing="drop")
     assert pairs(ran) == [(0, 1)]
-    assert ran.rejected == [("a character is missing", {"pair": [*pair], "source": "pairs.json"}) for pair in (("0", "5"), ("6", "1"))]
+    assert ran.rejected == [
+        ("a character is missing", {"pair": [*pair], "source": "pairs.json"}) for pair in (("0", "5"), ("6", "1"))
+    ]
 
 
 @pytest.mark.parametrize(
     ("held", "message"),
-    [("{", "not JSON"), ({"0": [0]}, "pairs '0' with itself"), ([[1, 2, 3]], "no list of pairs"), ([1], "no list of pairs"), ([], "no pair is left")],
+    [
+        ("{", "not JSON"),
+        ({"0": [0]}, "pairs '0' with itself"),
+        ([[1, 2, 3]], "no list of pairs"),
+        ([1], "no list of pairs"),
+        ([], "no pair is left"),
+    ],
 )
 def test_a_list_that_is_none_is_refused(run_kind, tmp_path, held, message):
     with pytest.raises(DataError, match=message):

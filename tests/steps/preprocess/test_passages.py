@@ -73,7 +73,10 @@ def test_headings_can_be_passages_too(read):
 
 def test_the_note_of_a_source_is_taken_off(read):
     ran = read({"a.txt": "【Letters】【1801】 I hear less.\nNo note.\n【only】\n"}, strip_source="】")
-    assert [(row["text"], row["reference"]) for row in ran.rows()] == [("I hear less.", "【Letters】【1801】"), ("No note.", None)]
+    assert [(row["text"], row["reference"]) for row in ran.rows()] == [
+        ("I hear less.", "【Letters】【1801】"),
+        ("No note.", None),
+    ]
     assert [reason for reason, _ in ran.rejected] == ["nothing after the source"]
 
 
@@ -100,7 +103,9 @@ def test_of_several_who_reply_one_is_named(read):
     files = {"a.json": json.dumps([interview(("N", "I."), ("B", "No, I."))])}
     assert "several answer: N (1 replies), B (1 replies). Say whose words are read: speaker: …" in failure(read, files)
     assert texts(read(files, speaker="B")) == ["No, I."]
-    assert "nobody named 'X' answers. Set speaker to one of: N (1 replies), B (1 replies)." in failure(read, files, speaker="X")
+    assert "nobody named 'X' answers. Set speaker to one of: N (1 replies), B (1 replies)." in failure(
+        read, files, speaker="X"
+    )
 
 
 def test_lines_that_cannot_be_read_are_set_aside(read):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DataError
+from runner.files import read_rows
 
 MBTI = Path(__file__).resolve().parents[4] / "shared/data/mbti"
 TYPES = [a + b + c + d for a in "IE" for b in "NS" for c in "TF" for d in "JP"]
@@ -18,7 +20,9 @@ published = pytest.mark.skipif(not MBTI.is_dir(), reason=f"the published data is
 
 
 def posts(run_kind, params: dict[str, Any], *texts: Any, **columns: Any) -> Any:
-    return run_kind("preprocess.posts", params, [{"id": str(at), "text": text, **columns} for at, text in enumerate(texts)])
+    return run_kind(
+        "preprocess.posts", params, [{"id": str(at), "text": text, **columns} for at, text in enumerate(texts)]
+    )
 
 
 def text(ran: Any) -> str:
@@ -26,7 +30,9 @@ def text(ran: Any) -> str:
 
 
 def test_the_first_posts_are_kept_numbered_and_otherwise_untouched(run_kind):
-    ran = posts(run_kind, {"separator": "|||", "keep": 3, "number": True}, "'one  \t|||two\nlines|||http://x.org|||four'")
+    ran = posts(
+        run_kind, {"separator": "|||", "keep": 3, "number": True}, "'one  \t|||two\nlines|||http://x.org|||four'"
+    )
     assert text(ran) == "1. 'one  \t\n2. two\nlines\n3. http://x.org"
 
 
@@ -57,7 +63,10 @@ def test_type_names_are_hidden_in_every_shape(run_kind, said, masked):
 
 def test_names_that_are_common_letters_can_be_hidden_as_words_only(run_kind):
     params = {"separator": "|||", "mask": ["art", "arts and crafts"], "mask_inside": False, "mask_as": "…"}
-    assert text(posts(run_kind, params, "Art's part in ARTS, and arts and crafts, artful. 'art'")) == "…'s part in …S, and …, artful. '…'"
+    assert (
+        text(posts(run_kind, params, "Art's part in ARTS, and arts and crafts, artful. 'art'"))
+        == "…'s part in …S, and …, artful. '…'"
+    )
 
 
 def test_the_share_of_records_that_name_their_own_type_is_told(run_kind):
@@ -81,7 +90,10 @@ def test_what_is_no_posts_says_what_to_do(run_kind):
         posts(run_kind, {"separator": "|"}, " ")
 
 
-@given(held=st.lists(st.text(alphabet="INTJENFPSintjenfps '’s-_#x", max_size=30), min_size=1, max_size=6), inside=st.booleans())
+@given(
+    held=st.lists(st.text(alphabet="INTJENFPSintjenfps '’s-_#x", max_size=30), min_size=1, max_size=6),
+    inside=st.booleans(),
+)
 @settings(max_examples=80, deadline=None)
 def test_no_name_is_left_and_nothing_else_is_changed(run_kind, held, inside):
     try:
@@ -96,30 +108,50 @@ def test_no_name_is_left_and_nothing_else_is_changed(run_kind, held, inside):
     assert not re.search(pattern, found, re.IGNORECASE)
 
 
-def people(name: str) -> list[dict[str, Any]]:
+RECIPE = """\
+recipe: 1
+title: Posts of sixteen types
+steps:
+  people: {preprocess: table, folder: DATA, files: FILE, columns: {text: posts, type: type}}
+  posts: {preprocess: posts, from: people, separator: "|||", keep: 25, number: true, mask: TYPES}
+  letters: {preprocess: label, from: posts, column: type, letters: [EI, NS, FT, JP]}
+  parts: {preprocess: split, from: letters, validation: 0.09, test: 0.1, stratify: type, seed: 42}
+"""
+
+
+def people(name: str) -> list[dict[str, str]]:
     """The table's whole rows; the last of the truncated file is cut mid-quote."""
     with (MBTI / name).open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
-    whole = rows if name == "mbti_1_clean.csv" else rows[:-1]
-    return [{"id": f"{name}:{at}", "text": row["posts"], "type": row["type"]} for at, row in enumerate(whole, 2)]
+    return rows if name == "mbti_1_clean.csv" else rows[:-1]
+
+
+def expected(row: dict[str, str]) -> str:
+    """The first 25 posts, numbered and masked."""
+    plain = "\n".join(f"{at}. {post}" for at, post in enumerate(row["posts"].split("|||")[:25], 1))
+    return re.sub("|".join(TYPES), "[type]", plain, flags=re.IGNORECASE)
 
 
 @published
-@pytest.mark.parametrize(("name", "count", "before"), [("mbti_1_clean.csv", 99, 77), ("mbti_1_truncated.csv", 232, 177)])
-def test_published_posts_become_numbered_masked_lettered_and_stratified(run_kind, name, count, before):
+@pytest.mark.parametrize(
+    ("name", "count", "before"), [("mbti_1_clean.csv", 99, 77), ("mbti_1_truncated.csv", 232, 177)]
+)
+def test_published_posts_become_numbered_masked_lettered_and_stratified(make_recipe, name, count, before):
+    made = make_recipe(
+        RECIPE.replace("DATA", str(MBTI)).replace("FILE", name).replace("TYPES", f"[{', '.join(TYPES)}]")
+    )
+    facts = json.loads((made / "posts/step.json").read_text(encoding="utf-8"))["facts"]
+    assert facts["metrics"]["names_its_own_type"] == {"before": before / count, "after": 0}
     rows = people(name)
-    assert len(rows) == count
-    own = [row["type"].lower() in "|||".join(row["text"].split("|||")[:25]).lower() for row in rows]
-    ran = run_kind("preprocess.posts", {"separator": "|||", "keep": 25, "number": True, "mask": TYPES}, rows)
-    assert ran.facts["metrics"]["names_its_own_type"] == {"before": sum(own) / count, "after": 0}
-    assert sum(own) == before
-    for row, person in zip(ran.rows(), rows, strict=True):
-        plain = "\n".join(f"{at}. {post}" for at, post in enumerate(person["text"].split("|||")[:25], 1))
-        assert row["text"] == re.sub("|".join(TYPES), "[type]", plain, flags=re.IGNORECASE)
-    lettered = run_kind("preprocess.label", {"column": "type", "letters": ["EI", "NS", "FT", "JP"]}, ran.rows())
-    parts = run_kind("preprocess.split", {"validation": 0.09, "test": 0.1, "stratify": "type", "seed": 42}, lettered.rows())
-    held = {part: parts.rows(part) for part in ("train", "validation", "test")}
-    assert [len(found) for found in held.values()] == [count - round(count * 0.09) - round(count * 0.1), round(count * 0.09), round(count * 0.1)]
-    assert all("".join(row[pair] for pair in ("EI", "NS", "FT", "JP")) == row["type"] for found in held.values() for row in found)
-    types, tested = Counter(row["type"] for row in rows), Counter(row["type"] for row in held["test"])
+    own = [row["type"].lower() in "|||".join(row["posts"].split("|||")[:25]).lower() for row in rows]
+    assert (len(rows), sum(own)) == (count, before)
+    posts = list(read_rows(made / "posts/rows.jsonl"))
+    assert [(row["type"], row["text"]) for row in posts] == [(row["type"], expected(row)) for row in rows]
+
+    parts = {part: list(read_rows(made / f"parts/{part}.jsonl")) for part in ("train", "validation", "test")}
+    held_out = round(count * 0.09), round(count * 0.1)
+    assert [len(found) for found in parts.values()] == [count - sum(held_out), *held_out]
+    pairs = ("EI", "NS", "FT", "JP")
+    assert all("".join(row[pair] for pair in pairs) == row["type"] for found in parts.values() for row in found)
+    types, tested = Counter(row["type"] for row in rows), Counter(row["type"] for row in parts["test"])
     assert all(abs(tested[one] - number / 10) < 1 for one, number in types.items())

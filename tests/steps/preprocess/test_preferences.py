@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from runner.errors import DataError, StepError
 from runner.step import Model, Prompt
 from shaping import shape
 
-BIG5 = Path(__file__).resolve().parents[4] / "shared/data/big5chat/big5_chat_sampled.csv"
+BIG5 = Path(__file__).resolve().parents[4] / "shared/data/big5chat"
 MINILM = Model("minilm", {"load": "minilm"})
 PERSONA = Prompt("persona", ({"user": "Your {{ trait }} is {{ level }}.\n{{ opening }}", "assistant": "{{ reply }}"},))
 HIGH_LOW = {"same": ["topic"], "other": "level"}
@@ -171,23 +173,45 @@ def test_a_row_without_an_answer_is_named(run_kind):
         run_kind("preprocess.preferences", HIGH_LOW, rows, prompts={"prompt": PERSONA})
 
 
-@pytest.mark.skipif(not BIG5.is_file(), reason=f"the published sample is not at {BIG5}")
-def test_the_published_big5_sample_makes_pairs_with_no_scenario_on_both_sides(run_kind):
-    import csv
-
-    with BIG5.open(encoding="utf-8", newline="") as stream:
-        read = list(csv.DictReader(stream))
-    rows = [
-        {"id": row[""], "source": f"big5:{row['']}", "topic": row["prompt"].split("Scenario: ")[1].split("\n")[0], **row, "opening": row["speakerX"], "reply": row["response"]}
-        for row in read
-    ]
-    split = run_kind("preprocess.split", {"by": "topic", "test": 0.1, "validation": 0.1}, rows)
+def split_and_pair(run_kind: Any, rows: list[dict[str, Any]], other: list[str]) -> tuple[dict[str, list[dict[str, Any]]], Any]:
+    """Pairs of rows split by their scenario, by part; no scenario is on both sides."""
+    split = run_kind("preprocess.split", {"by": "topic", "test": 0.3, "validation": 0.2}, rows)
+    params = {"same": [key for key in ("topic", "trait") if key not in other], "other": other, "keep": ["topic", "trait", "level"]}
     parts = {part: split.rows(part) for part in ("train", "validation", "test")}
-    params = {"same": ["topic", "trait"], "other": "level", "keep": ["topic", "trait", "level"]}
     ran = run_kind("preprocess.preferences", params, parts, prompts={"prompt": PERSONA})
-    topics = {part: {row["topic"] for row in ran.rows(part)} for part in parts}
-    assert all(topics.values())
-    assert not topics["train"] & topics["test"] and not topics["train"] & topics["validation"] and not topics["validation"] & topics["test"]
-    pairs = [row for part in parts for row in ran.rows(part)]
-    assert len(pairs) + len(ran.rejected) == len(rows)
-    assert all(row["chosen"] != row["rejected"] for row in pairs)
+    made = {part: ran.rows(part) for part in parts}
+    topics = [{row["topic"] for row in pairs} for pairs in made.values()]
+    assert all(topics) and sum(map(len, topics)) == len(set.union(*topics)), "a scenario is on both sides of the split"
+    assert all(row["chosen"] != row["rejected"] for pairs in made.values() for row in pairs)
+    return made, ran
+
+
+def scenario(prompt: str) -> str:
+    return prompt.split("Scenario: ")[1].split("\n")[0]
+
+
+@pytest.mark.skipif(not BIG5.is_dir(), reason=f"the published data is not at {BIG5}")
+def test_the_published_big5_sample_makes_pairs_with_no_scenario_on_both_sides(run_kind):
+    with (BIG5 / "big5_chat_sampled.csv").open(encoding="utf-8", newline="") as stream:
+        read = list(csv.DictReader(stream))
+    rows = [{**row, "id": row[""], "topic": scenario(row["prompt"]), "opening": row["speakerX"], "reply": row["response"]} for row in read]
+    made, ran = split_and_pair(run_kind, rows, ["trait", "level"])
+    # 18 of the 181 scenarios have two or three rows: 17 * 2 + 1 * 6 pairs
+    assert sum(map(len, made.values())) == 40
+    assert len(ran.rejected) == 200 - 17 * 2 - 3
+
+
+@pytest.mark.skipif(not BIG5.is_dir(), reason=f"the published data is not at {BIG5}")
+def test_the_published_big5_replies_make_a_pair_a_level_of_every_scenario(run_kind):
+    rows = []
+    for trait, place in (("o", 0), ("e", 2)):
+        lines = (BIG5 / f"alpha_0.5_trait_{trait}.jsonl").read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(map(json.loads, lines)):
+            if line["turn"] == 1:
+                level = {"0": "low", "1": "high"}[line["personality"].split()[place]]
+                about = {"topic": line["env_info"]["original_index"], "trait": trait, "level": level, "opening": scenario(line["prompt"])}
+                rows.append({"id": f"{trait}{number}", "reply": line["response"], **about})
+    made, ran = split_and_pair(run_kind, rows, ["level"])
+    assert not ran.rejected
+    assert sum(map(len, made.values())) == len(rows) == 80
+    assert Counter(row["level"] for pairs in made.values() for row in pairs) == {"high": 40, "low": 40}

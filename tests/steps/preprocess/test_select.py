@@ -89,6 +89,11 @@ def test_a_new_name_replaces_a_column_that_had_it(run_kind):
     assert row == {"a": 2}
 
 
+def test_one_column_cannot_get_two_names(run_kind):
+    with pytest.raises(StepError, match="one column gets two names"):
+        select(run_kind, {"rename": {"x": "n", "y": "n"}}, numbered(1))
+
+
 def test_kept_columns_come_in_the_order_given_and_dropped_ones_go(run_kind):
     rows = [{"a": 1, "b": 2, "c": 3}]
     assert list(select(run_kind, {"keep": ["c", "a"]}, rows).rows()[0]) == ["c", "a"]
@@ -107,14 +112,26 @@ def test_rows_where_both_are_there(run_kind):
     [
         ({"where": "n / 0 > 1"}, "a.csv:0: select.where: expression: division by zero. In: 'n / 0 > 1'"),
         ({"where": "other"}, "a.csv:0: select.where: expression: a variable is missing. In: 'other'"),
-        ({"add": {"x": "{{ {'a': other} }}"}}, "a.csv:0: select.add.x: expression: a variable is missing. In: \"{'a': other}\""),
+        (
+            {"add": {"x": "{{ {'a': other} }}"}},
+            "a.csv:0: select.add.x: expression: a variable is missing. In: \"{'a': other}\"",
+        ),
         ({"add": {"x": "a {{ other }}"}}, "a.csv:0: select.add.x: prompt: 'other' is undefined. In: 'a {{ other }}'"),
-        ({"add": {"x": "{{ 1e308 * 10 }}"}}, "a.csv:0: select.add.x: expression: its value inf is nothing that a row can hold. In: '1e308 * 10'"),
+        (
+            {"add": {"x": "{{ 1e308 * 10 }}"}},
+            "a.csv:0: select.add.x: expression: its value inf is nothing that a row can hold. In: '1e308 * 10'",
+        ),
         ({"rename": {"x": "y"}}, "a.csv:0: no column 'y', which rename: needs. It has: id, source, n."),
         ({"drop": ["x"]}, "a.csv:0: no column 'x', which keep: or drop: names. It has: id, source, n."),
         ({"where": "n > 5"}, "select: no row is left (2 where is not met). Loosen where:, or bring more rows."),
-        ({"together": "x", "where": "n"}, "a.csv:0: no value in column 'x', which together: needs. Fill it, or drop such rows before."),
-        ({"refusals": "drop"}, "a.csv:0: no value in column 'text', which refusals: needs. Fill it, or drop such rows before."),
+        (
+            {"together": "x", "where": "n"},
+            "a.csv:0: no value in column 'x', which together: needs. Fill it, or drop such rows before.",
+        ),
+        (
+            {"refusals": "drop"},
+            "a.csv:0: no value in column 'text', which refusals: needs. Fill it, or drop such rows before.",
+        ),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line_with_its_row(run_kind, params, message):
@@ -148,7 +165,9 @@ def test_a_sample_has_its_size_no_row_twice_and_keeps_the_order(run_kind, count,
     assert len(found) == min(size, count)
     assert found == sorted(set(found))
     assert ran.facts["metrics"].get("not_drawn", 0) == count - len(found)
-    assert ran.facts["notes"] == ([f"select: {size} asked for, {count} there; all of them are taken."] if size > count else [])
+    assert ran.facts["notes"] == (
+        [f"select: {size} asked for, {count} there; all of them are taken."] if size > count else []
+    )
     assert not ran.rejected
 
 
@@ -235,7 +254,10 @@ def test_the_refusals_among_seven_thousand_published_replies_are_found():
 
 def test_one_refusal_drops_its_scene_in_every_part_and_is_counted_apart(run_kind):
     scenes = {"train": "aabbcc", "test": "ad"}
-    parts = {part: [{"topic": one, "reply": f"{part} {at}", "id": f"{part}{at}"} for at, one in enumerate(held)] for part, held in scenes.items()}
+    parts = {
+        part: [{"topic": one, "reply": f"{part} {at}", "id": f"{part}{at}"} for at, one in enumerate(held)]
+        for part, held in scenes.items()
+    }
     parts["train"][1]["reply"] = "I cannot fulfill your request."
     ran = run_kind("preprocess.select", {"refusals": "drop", "together": "topic", "rename": {"text": "reply"}}, parts)
     assert [row["topic"] for row in ran.rows("train")] == list("bbcc")
@@ -254,12 +276,11 @@ def test_a_sample_of_groups_takes_them_whole(run_kind):
 def test_no_group_is_left_in_part(run_kind, topics):
     rows = [{"topic": topic, "bad": bad} for topic, bad in topics]
     spoilt = {topic for topic, bad in topics if bad}
-    try:
-        ran = select(run_kind, {"where": "not bad", "together": "topic"}, rows)
-    except DataError as error:
-        assert "no row is left" in str(error)
-        assert spoilt == {topic for topic, _ in topics}
+    if spoilt == {topic for topic, _ in topics}:
+        with pytest.raises(DataError, match="no row is left"):
+            select(run_kind, {"where": "not bad", "together": "topic"}, rows)
         return
+    ran = select(run_kind, {"where": "not bad", "together": "topic"}, rows)
     assert ran.rows() == [row for row in rows if row["topic"] not in spoilt]
 
 

@@ -174,9 +174,7 @@ def test_a_line_of_equal_signs_alone_is_a_value(read):
 def test_a_line_in_another_encoding_is_set_aside(read):
     ran = read({"a.csv": b"a\ncaf\xe9\nb\xc3\xa9\n"}, rejects=0.5)
     assert own(ran) == [{"a": "bé"}]
-    assert ran.rejected == [
-        ("other bytes than the file's encoding has", {"source": "a.csv:2", "line": "caf\\udce9"})
-    ]
+    assert ran.rejected == [("other bytes than the file's encoding has", {"source": "a.csv:2", "line": "caf\\udce9"})]
 
 
 def test_a_nul_character_is_set_aside(read):
@@ -274,7 +272,14 @@ def test_parquet_gives_rows_with_times_and_numbers_as_json_has_them(read, tmp_pa
     values = {"t": [datetime(2024, 1, 31, tzinfo=UTC)], "n": [Decimal("1.5")], "l": [[{"a": 1}]], "text": ["x"]}
     pq.write_table(pa.table(values), tmp_path / "a.parquet")
     assert read({}).rows() == [
-        {"id": "a.parquet#1", "source": "a.parquet#1", "t": "2024-01-31T00:00:00+00:00", "n": 1.5, "l": [{"a": 1}], "text": "x"}
+        {
+            "id": "a.parquet#1",
+            "source": "a.parquet#1",
+            "t": "2024-01-31T00:00:00+00:00",
+            "n": 1.5,
+            "l": [{"a": 1}],
+            "text": "x",
+        }
     ]
 
 
@@ -326,7 +331,9 @@ def test_one_split_of_a_saved_dataset_can_be_read(read, saved):
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NAME = st.text("abcdefghij_", min_size=1, max_size=5).filter(lambda name: name not in ("id", "source"))
 TABLE = st.lists(NAME, min_size=2, max_size=4, unique=True).flatmap(
-    lambda names: st.tuples(st.just(names), st.lists(st.lists(CELL, min_size=len(names), max_size=len(names)), min_size=1))
+    lambda names: st.tuples(
+        st.just(names), st.lists(st.lists(CELL, min_size=len(names), max_size=len(names)), min_size=1)
+    )
 )
 
 
@@ -344,7 +351,9 @@ def test_any_csv_table_comes_back_as_it_was_written(run_kind, tmp_path_factory, 
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | CELL, lambda inner: st.lists(inner, max_size=3), max_leaves=5
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | CELL,
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
 )
 
 

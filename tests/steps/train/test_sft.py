@@ -8,11 +8,12 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
-from runner import models
+from runner import chat, models
 from runner.errors import StepError
 from runner.step import Model, Prompt, Step
-from runner.steps.train import sft
+from runner.steps.train import _training, sft
 from tests.conftest import talks
 from tests.steps.train.sft_steps import PARTS, make, run
 
@@ -183,6 +184,28 @@ def test_show_says_so_where_nothing_would_be_learned(tiny_model: Path, tmp_path:
     silent = [{**row, "messages": row["messages"][:2]} for row in talks(3)]
     with pytest.raises(StepError, match="no token would be learned"):
         sft.show(make(tmp_path, tiny_model, {"rows": silent}), 2)
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
+    history = [{"step": at, "loss": float(at)} for at in range(1, 1235)]
+    thin = _training.curve(history, "loss")
+    assert 400 < len(thin) <= 500 and (thin[0], thin[-1]) == ([1, 1.0], [1234, 1234.0])
+    assert _training.curve(history[:500], "loss") == [[at, float(at)] for at in range(1, 501)]
+
+
+def test_weights_in_four_bits_cannot_be_trained_themselves(tiny_model: Path, tmp_path: Path) -> None:
+    small = Model("base", {"load": str(tiny_model), "bits": 4})
+    step = make(tmp_path, tiny_model, lora=None)
+    with pytest.raises(StepError, match="weights loaded with bits: cannot be trained. Add lora:"):
+        run(Step(**{**vars(step), "models": {"model": (small,)}}), tmp_path / "out")
+
+
+@pytest.mark.parametrize("lora", [{"rank": 4}, None])
+def test_a_base_model_learns_the_plain_template_and_keeps_it(bare_model: Path, tmp_path: Path, lora: Any) -> None:
+    facts, folder = run(make(tmp_path, bare_model, lora=lora, epochs=2), tmp_path / "out")
+    assert facts["curves"]["loss"][-1][1] < facts["curves"]["loss"][0][1]
+    held = chat.complete(AutoTokenizer.from_pretrained(folder / "best"))
+    assert (held.chat_template, held.pad_token) == (chat.PLAIN, "<|im_end|>")
 
 
 def test_an_adapter_can_be_trained_further(

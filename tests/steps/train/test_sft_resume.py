@@ -62,4 +62,9 @@ def test_a_training_killed_after_its_end_is_not_done_again(
 ) -> None:
     facts, folder = run(make(tmp_path, tiny_model, max_steps=1), tmp_path / "out")
     monkeypatch.setattr(sft, "_trainer", None)
+    for name in ("checkpoints/checkpoint-1", "encoded"):
+        (folder / name).mkdir(parents=True)
+    with (folder / "side.jsonl").open("a") as side:
+        side.write('{"ended": {"met')
     assert run(make(tmp_path, tiny_model, max_steps=1), folder)[0] == facts
+    assert sorted(path.name for path in folder.iterdir()) == ["best", "final", "side.jsonl", "step.log"]

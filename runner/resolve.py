@@ -1,0 +1,190 @@
+"""What the keys of a step or a chat refer to, filled in and checked.
+
+What a schema may say of a key (for a mapping with free keys, of each of its values):
+
+x-ref        what the key names: rows (a step or a part, or several), model, models (several), prompt, decoding,
+             folder (a dataset folder) or, in chat:, chat (another entry). The Node gets it by the key's path
+x-endpoint   true where the model may be an endpoint; without it, weights are needed
+x-takes      of a model: whole (no adapter) or adapter
+x-sorts      of a model: the sorts that will do (causal, encoder, classifier), where the sort is known
+x-adapter    true on a key of a training step that makes an adapter of what it trains, where it is given
+
+And of a whole kind or decoding mode:
+
+x-model      the sort of model that a training step makes; without it, the sort of its base
+x-weights    true on a decoding mode that cannot go through an endpoint
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner import schema
+from runner.fields import Found, walk, words
+from runner.matrix import Filler
+from runner.problems import Mark, Problems, suggest
+from runner.references import MODEL_VERBS, ROW_VERBS, DecodingUse, ModelUse, Names, Node, Rows
+from runner.shape import check_decoding
+from runner.step import PARTS
+from runner.strict_yaml import Map
+
+
+@dataclass
+class _Asker:
+    """Who refers, for what and from where: what every look-up below needs."""
+
+    node: Node
+    known: Names
+    problems: Problems
+
+    def resolve(self, found: Found, where: str) -> None:
+        ref, node = found.schema["x-ref"], self.node
+        if ref == "rows":
+            rows = [one for name, mark in words(found) for one in self.rows(name, mark, where)]
+            node.rows[found.path] = rows
+        elif ref in ("model", "models"):
+            node.models[found.path] = self.models(found, where)
+        elif ref == "prompt":
+            node.prompts[found.path] = self.prompt(found, where)
+        elif ref == "decoding":
+            decoding = self.decoding(found, where)
+            if decoding:
+                node.decodings[found.path] = decoding
+        elif ref == "folder":
+            node.folder = str(found.value)
+        elif ref == "chat":
+            self.chats(found, where)
+
+    def rows(self, name: str, mark: Mark, where: str) -> list[Rows]:
+        step, _, part = name.partition(".")
+        nodes = self.known.steps(step, self.node.instance)
+        makers = self.known.written_by(ROW_VERBS)
+        if not nodes and step in self.known.written:
+            self.problems.add(mark, f"{where}: '{step}' runs over other values than this step: none of it is meant.")
+        elif not nodes:
+            said = f"'{step}' is a model, not rows." if step in self.known.section("models") else f"no step '{step}'."
+            self.problems.add(mark, f"{where}: {said}{suggest(step, makers, 'Steps with rows')}")
+        elif part and part not in PARTS:
+            self.problems.add(mark, f"{where}: '{part}' is no part.{suggest(part, PARTS)}")
+        elif nodes[0].verb not in ROW_VERBS or (nodes[0].verb == "evaluate" and "x-writes" not in nodes[0].fragment):
+            made = {"evaluate": "figures", "export": "files"}.get(nodes[0].verb, "a model")
+            self.problems.add(
+                mark, f"{where}: '{step}' makes {made}, not rows.{suggest('', makers, 'Steps with rows')}"
+            )
+        else:
+            mine = self.node.instance.matrix
+            fans = [{key: held for key, held in node.instance.matrix.items() if key not in mine} for node in nodes]
+            return [Rows(node, part or None, fan, mark) for node, fan in zip(nodes, fans, strict=True)]
+        return []
+
+    def models(self, found: Found, where: str) -> list[ModelUse]:
+        made = [use for name, mark in words(found) for use in self.model(name, mark, where)]
+        if found.schema["x-ref"] == "model" and len(made) > 1:
+            shown = ", ".join(use.name for use in made[:4]) + (", …" if len(made) > 4 else "")
+            advice = "Name one, or run over the same matrix."
+            message = f"{where}: '{found.value}' means {len(made)} models here ({shown}). {advice}"
+            self.problems.add(found.mark, message)
+        for use in made:
+            self.check_model(use, found.schema, where)
+        return made
+
+    def model(self, name: str, mark: Mark, where: str) -> list[ModelUse]:
+        """The models that a name means: an entry, or training and merging steps."""
+        entries = self.known.section("models")
+        if name in entries:
+            self.known.used.add(("models", name))
+            return [ModelUse(name, entries[name], None, mark)]
+        nodes = self.known.steps(name, self.node.instance)
+        if nodes and nodes[0].verb in MODEL_VERBS:
+            return [ModelUse(node.name, None, node, mark) for node in nodes]
+        if nodes:
+            advice = "Name an entry under models: or a train step."
+            self.problems.add(mark, f"{where}: '{name}' makes rows, not a model. {advice}")
+        elif name in self.known.written:
+            self.problems.add(mark, f"{where}: '{name}' runs over other values than this step: none of it is meant.")
+        else:
+            known = {*entries, *self.known.written_by(MODEL_VERBS)}
+            self.problems.add(mark, f"{where}: no model '{name}'.{suggest(name, known, 'Models')}")
+        return []
+
+    def check_model(self, use: ModelUse, wants: schema.Schema, where: str) -> None:
+        """Whether a model will do for the key that names it."""
+        who = "chat" if self.node.verb == "chat" else f"{self.node.verb}: {self.node.kind}"
+        said = f"{where}: '{use.name}' is"
+        if use.is_endpoint and not wants.get("x-endpoint"):
+            advice = "Name a model with load:, or a train step."
+            self.problems.add(use.mark, f"{said} an endpoint; {who} needs weights. {advice}")
+        if wants.get("x-takes") == "whole" and use.is_adapter:
+            advice = f"Merge it first: {{merge: lora, model: {use.name}}}."
+            self.problems.add(use.mark, f"{said} an adapter; {who} takes whole models. {advice}")
+        if wants.get("x-takes") == "adapter" and not use.is_adapter:
+            advice = "Name a train step with lora:."
+            self.problems.add(use.mark, f"{said} no adapter, and {who} takes one. {advice}")
+        sorts = wants.get("x-sorts")
+        if sorts and use.sort and use.sort not in sorts:
+            article = "an" if use.sort[0] in "aeiou" else "a"
+            message = f"{said} {article} {use.sort} model; {who} takes one that is {' or '.join(sorts)}. Name another."
+            self.problems.add(use.mark, message)
+
+    def prompt(self, found: Found, where: str) -> str:
+        name, prompts = str(found.value), self.known.section("prompts")
+        if name not in prompts:
+            advice = suggest(name, prompts, "Prompts") or " Write it under prompts:."
+            self.problems.add(found.mark, f"{where}: no prompt '{name}'.{advice}")
+        self.known.used.add(("prompts", name))
+        return name
+
+    def chats(self, found: Found, where: str) -> None:
+        entries = self.known.section("chat")
+        for name, mark in words(found):
+            if name not in entries:
+                self.problems.add(mark, f"{where}: no chat '{name}'.{suggest(name, entries, 'Chats')}")
+
+    def decoding(self, found: Found, where: str) -> DecodingUse | None:
+        name, entries = str(found.value), self.known.section("decoding")
+        if name not in entries:
+            advice = suggest(name, entries, "Decodings") or " Write it under decoding:."
+            self.problems.add(found.mark, f"{where}: no decoding '{name}'.{advice}")
+            return None
+        self.known.used.add(("decoding", name))
+        instance = self.node.instance
+        filler = Filler(instance.matrix, self.known.declared, instance.used, self.problems)
+        body = filler.fill(entries[name], f"decoding.{name}", entries.values_at[name])
+        filled = body is not entries[name]
+        if filled and not check_decoding(body, ("decoding", name), self.known.doc, self.problems, final=True):
+            return None
+        made = DecodingUse(name, body)
+        for inner in _named(body, schema.mode(body["mode"])):
+            place = f"decoding.{name}.{inner.path}"
+            if inner.schema["x-ref"] in ("model", "models"):
+                made.models[inner.path] = self.models(inner, place)
+            elif inner.schema["x-ref"] == "prompt":
+                made.prompts[inner.path] = self.prompt(inner, place)
+        return made
+
+
+def _named(body: Map, fragment: schema.Schema) -> Iterator[Found]:
+    """The keys that name something; a mapping names by its values."""
+    return (found for found in walk(body, fragment) if "x-ref" in found.schema and not isinstance(found.value, Map))
+
+
+def resolve(node: Node, known: Names, problems: Problems) -> None:
+    """Fill in what the keys of a step or of a chat refer to."""
+    asker = _Asker(node, known, problems)
+    for found in _named(node.body, node.fragment):
+        asker.resolve(found, f"{node.where}.{found.path}")
+    for path, decoding in node.decodings.items():
+        _check_steering(node, path, decoding, problems)
+
+
+def _check_steering(node: Node, path: str, decoding: DecodingUse, problems: Problems) -> None:
+    """A mode that reads the model's own numbers cannot be asked of an endpoint."""
+    mode = decoding.body["mode"]
+    for at, uses in node.models.items():
+        if at.split(".")[0] == "model" and schema.mode(mode).get("x-weights"):
+            for use in (use for use in uses if use.is_endpoint):
+                message = f"{node.where}.{path}: mode {mode} needs the weights, and '{use.name}' is an endpoint."
+                problems.add(
+                    node.mark(path.split(".", maxsplit=1)[0]), f"{message} Use a mode such as sample, or load a model."
+                )
