@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from runner import machine, terminal
 from runner import plan as planning
 from runner import recipe as recipes
-from runner import terminal
 from runner.errors import RunnerError
 from runner.problems import Problem
 
@@ -42,6 +42,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Make persona models from recipes. `make` shows the same commands as targets."""
     _read_env(Path(".env"))
+    machine.settle()
 
 
 def _read_env(path: Path) -> None:

@@ -43,7 +43,11 @@ class Encoder:
 
     def notes(self) -> list[str]:
         """What a report should say of the texts so far."""
-        return [f"{self.cut} texts are longer than {self.length} tokens; only their beginnings were compared."] if self.cut else []
+        return (
+            [f"{self.cut} texts are longer than {self.length} tokens; only their beginnings were compared."]
+            if self.cut
+            else []
+        )
 
 
 def load(model: Model, artifacts: Path, say: Say = nothing) -> Encoder:
@@ -83,7 +87,9 @@ def _pooling(model: Model, folder: Path) -> str:
             f"{model.name}: its vectors go through {', '.join(strange)}, which is not supported. "
             "Name an encoder that only pools and normalises, such as minilm."
         )
-    asked = [key for key, on in _read(folder / "1_Pooling/config.json").items() if key.startswith("pooling_mode") and on]
+    asked = [
+        key for key, on in _read(folder / "1_Pooling/config.json").items() if key.startswith("pooling_mode") and on
+    ]
     names = [{"mean_tokens": "mean", "cls_token": "cls"}.get(key[13:], key[13:]) for key in asked] or ["mean"]
     if len(names) > 1 or names[0] not in POOLINGS:
         raise StepError(f"{model.name}: its pooling ({', '.join(names)}) is not supported ({', '.join(POOLINGS)} are).")
@@ -99,7 +105,9 @@ def _length(folder: Path, config: Any, tokenizer: Any) -> int:
 def embed(encoder: Encoder, texts: Sequence[str], advance: Advance = lambda amount=1, note="": None) -> Vectors:
     """Unit vectors of shape (texts, size), in the order of the texts; a text longer than `length` counts up to there."""
     made = np.zeros((len(texts), encoder.size), dtype=np.float32)
-    encoded = encoder.tokenizer(list(texts), truncation=True, max_length=encoder.length + 1)["input_ids"] if texts else []
+    encoded = (
+        encoder.tokenizer(list(texts), truncation=True, max_length=encoder.length + 1)["input_ids"] if texts else []
+    )
     sizes = np.array([len(ids) for ids in encoded], dtype=np.int64)
     encoder.cut += int((sizes > encoder.length).sum())
     order = np.argsort(-sizes, kind="stable")

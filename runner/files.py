@@ -67,7 +67,9 @@ def read_rows(path: Path) -> Iterator[Row]:
             try:
                 row = loads(line)
             except ValueError as error:
-                raise DataError(f"{path}:{number}: not a JSON object ({error}). Remove the file and run again.") from error
+                raise DataError(
+                    f"{path}:{number}: not a JSON object ({error}). Remove the file and run again."
+                ) from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{number}: a {type(row).__name__} where a JSON object belongs.")
             yield row
@@ -91,7 +93,9 @@ class RowWriter:
         self._stream = self.path.open("w", encoding="utf-8", newline="\n")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._stream is not None
         self._stream.close()
 

@@ -79,10 +79,10 @@ class Problems:
             raise Invalid(self.errors)
 
 
-def suggest(word: str, known: Iterable[str], list_all: str = "Known") -> str:
+def suggest(word: str, known: Iterable[str], list_all: str = "Known", cutoff: float = 0.6) -> str:
     """' Did you mean 'x'?' where something is near, else a list of what there is, else ''."""
     names = sorted(set(map(str, known)))
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
     if near:
         return f" Did you mean '{near[0]}'?"
     shown = names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "…"]

@@ -115,7 +115,7 @@ def _verb(value: Map, name: str, doc: Map, problems: Problems) -> str | None:
     verbs = [verb for verb in value if verb in VERBS]
     if len(verbs) == 1:
         return verbs[0]
-    near = [key for key in value if suggest(key, VERBS).startswith(" Did")]
+    near = [key for key in value if suggest(key, VERBS, cutoff=0.75).startswith(" Did")]
     if verbs:
         message = f"steps.{name}: two verbs, {' and '.join(verbs[:2])}. Make two steps of it."
         problems.add(value.keys_at[verbs[1]], message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from runner import schema, strict_yaml
@@ -145,54 +144,52 @@ def _at(value: Any, mark: Mark) -> Any:
 
 
 def settings(text: str) -> list[str]:
-    """SET="a=1 b=[x, y]" as a list: words are split as a shell does, brackets and quotes hold together."""
-    lexer = shlex.shlex(text, posix=False)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    made: list[str] = []
-    depth = 0
-    try:
-        words = list(lexer)
-    except ValueError as error:
-        raise Invalid([Problem(Mark("SET"), f"{text}: a quote is never closed. Close it.")]) from error
-    for word in words:
-        if depth > 0:
-            made[-1] += f" {word}"
-        else:
-            made.append(word)
-        depth += sum(map(word.count, "[{")) - sum(map(word.count, "]}"))
-    return made
+    """SET="a=1 b=[x, y]" as a list: spaces part, but not inside quotes and brackets."""
+    made, depth, quote, before = [""], 0, "", " "
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'" and not before.isalnum():
+            quote = char
+        elif char in "[{]}":
+            depth += 1 if char in "[{" else -1
+        elif char.isspace() and depth <= 0:
+            made.append("")
+            continue
+        made[-1] += char
+        before = char
+    if quote:
+        raise Invalid([Problem(Mark("SET"), f"{text}: a quote is never closed. Close it.")])
+    return [one for one in made if one]
 
 
 def with_likes(steps: Map, problems: Problems) -> Map:
     """The steps with every `like:` replaced by the other step's keys and then its own; what cannot be is left out."""
     made = Map(steps.mark)
+    done: dict[str, Map] = {}
     for name in steps:
-        step = _liked(name, steps, made, problems)
-        if step is not None:
-            made.put(name, step, steps.keys_at[name], steps.values_at[name])
+        if _like(name, steps, done, problems):
+            made.put(name, done[name], steps.keys_at[name], steps.values_at[name])
     return made
 
 
-def _liked(name: str, steps: Map, done: Map, problems: Problems) -> Map | None:
-    """One step written out: the chain of its likes up to one that stands for itself, merged from there down."""
-    chain: list[str] = []
-    current = name
-    while current not in done and "like" in steps[current]:
-        chain.append(current)
+def _like(name: str, steps: Map, done: dict[str, Map], problems: Problems) -> bool:
+    """Write one step out: up the chain of likes to one that is written out, and merged from there down."""
+    chain = [name]
+    while (current := chain[-1]) not in done:
+        if "like" not in steps[current]:
+            done[current] = steps[current]
+            break
         other, at = steps[current]["like"], steps[current].values_at["like"]
-        if other in chain:
-            message = f"steps.{current}.like: '{other}' comes back to itself. Write one of the steps out."
-            problems.add(at, message)
-            return None
-        if other not in steps:
-            problems.add(at, f"steps.{current}.like: no step '{other}'.{suggest(other, steps)}")
-            return None
-        current = other
-    step: Map = done[current] if current in done else steps[current]
-    for one in reversed(chain):
-        step = _over(step, steps[one])
-    return step
+        if other in chain or other not in steps:
+            said = f"'{other}' comes back to itself. Write one of the steps out."
+            said = said if other in chain else f"no step '{other}'.{suggest(other, steps)}"
+            problems.add(at, f"steps.{current}.like: {said}")
+            return False
+        chain.append(other)
+    for own, other in zip(chain[-2::-1], chain[:0:-1], strict=True):
+        done[own] = _over(done[other], steps[own])
+    return True
 
 
 def _over(base: Map, own: Map) -> Map:

@@ -42,17 +42,27 @@ def test_a_step_becomes_one_for_each_combination_in_order(language: Language) ->
 
 
 def test_a_whole_reference_keeps_its_type_and_three_dots_give_the_whole_list(language: Language) -> None:
-    text = '  made: {matrix: {on: [true, false]}, preprocess: shape, from: chats, takes: "${names...}", where: "${on}"}\n'
-    base = BASE.replace("matrix: {", "matrix: {names: [id, text], ").replace("datasets/chats}", "datasets/chats}\n" + text)
+    text = (
+        '  made: {matrix: {on: [true, false]}, preprocess: shape, from: chats, takes: "${names...}", where: "${on}"}\n'
+    )
+    base = BASE.replace("matrix: {", "matrix: {names: [id, text], ").replace(
+        "datasets/chats}", "datasets/chats}\n" + text
+    )
     found = language.errors(base)
-    assert found == ["7:95: steps.made.where: false is not text. Write \"false\". A text.", "7:95: steps.made.where: true is not text. Write \"true\". A text."]
+    assert found == [
+        '7:100: steps.made.where: false is not text. Write "false". A text.',
+        '7:100: steps.made.where: true is not text. Write "true". A text.',
+    ]
     base = base.replace(', where: "${on}"', ', where: "${on} == ${on}"')
     nodes = {node.name: node for node in language.load(base).nodes}
     assert nodes["made-true"].body["takes"] == ["id", "text"] and nodes["made-true"].body["where"] == "true == true"
 
 
 def test_lists_of_a_steps_own_work_like_declared_ones(language: Language) -> None:
-    made = bodies(language, '  made: {matrix: {who: [a, b], n: [1]}, preprocess: shape, from: chats, add: {x: "${who}", y: "${who...}${n}"}}\n')
+    made = bodies(
+        language,
+        '  made: {matrix: {who: [a, b], n: [1]}, preprocess: shape, from: chats, add: {x: "${who}", y: "${who...}${n}"}}\n',
+    )
     assert made["made-a-1"]["add"] == {"x": "a", "y": "a, b1"}
 
 
@@ -60,13 +70,28 @@ def test_lists_of_a_steps_own_work_like_declared_ones(language: Language) -> Non
     ("text", "line"),
     [
         (ADD + '{a: "${trati}"}}\n', "steps.made.add.a: ${trati} stands for nothing here. Did you mean 'trait'?"),
-        (ADD + '{a: "${trait"}}\n', "steps.made.add.a: '${trait' holds a broken ${…}. Write ${name} with a name under matrix:."),
+        (
+            ADD + '{a: "${trait"}}\n',
+            "steps.made.add.a: '${trait' holds a broken ${…}. Write ${name} with a name under matrix:.",
+        ),
         (ADD + '{a: "${ trait }"}}\n', "steps.made.add.a: '${ trait }' holds a broken ${…}."),
-        (ADD.replace("[trait, alpha]", "[trait]") + '{a: "${alpha}"}}\n', "Add it to the step's matrix: [trait, alpha]."),
+        (
+            ADD.replace("[trait, alpha]", "[trait]") + '{a: "${alpha}"}}\n',
+            "Add it to the step's matrix: [trait, alpha].",
+        ),
         (ADD.replace("matrix: [trait, alpha], ", "") + '{a: "${trait}"}}\n', "Add it to the step's matrix: [trait]."),
-        (ADD.replace("[trait, alpha]", "[trait, alpah]") + "{a: b}}\n", "7:25: steps.made.matrix: no list 'alpah'. Did you mean 'alpha'?"),
-        (ADD.replace("[trait, alpha]", "{x: [a b, a.b]}") + '{a: "${x}"}}\n', "two combinations are both named 'made-a-b'."),
-        (ADD.replace("[trait, alpha]", "{x: [1], y: [2]}") + '{a: "${x}"}}\n', "steps.made.matrix: 'y' changes nothing in this step."),
+        (
+            ADD.replace("[trait, alpha]", "[trait, alpah]") + "{a: b}}\n",
+            "7:26: steps.made.matrix: no list 'alpah'. Did you mean 'alpha'?",
+        ),
+        (
+            ADD.replace("[trait, alpha]", "{x: [a b, a.b]}") + '{a: "${x}"}}\n',
+            "two combinations are both named 'made-a-b'.",
+        ),
+        (
+            ADD.replace("[trait, alpha]", "{x: [1], y: [2]}") + '{a: "${x}"}}\n',
+            "steps.made.matrix: 'y' changes nothing in this step.",
+        ),
     ],
 )
 def test_a_reference_that_means_nothing_is_named_once(language: Language, text: str, line: str) -> None:
@@ -88,8 +113,13 @@ def test_too_many_combinations_are_refused_at_once(language: Language) -> None:
 
 
 def test_a_combination_may_not_take_another_steps_name(language: Language) -> None:
-    found = language.errors(BASE + ADD.replace(", alpha]", "]") + '{a: "${trait}"}}\n  made-warm: {preprocess: join, from: chats}\n')
-    assert any("a combination is named 'made-warm', as is one of 'made-warm'" in one or "as is one of 'made'" in one for one in found)
+    found = language.errors(
+        BASE + ADD.replace(", alpha]", "]") + '{a: "${trait}"}}\n  made-warm: {preprocess: join, from: chats}\n'
+    )
+    assert any(
+        "a combination is named 'made-warm', as is one of 'made-warm'" in one or "as is one of 'made'" in one
+        for one in found
+    )
 
 
 def test_a_step_and_a_model_may_not_share_a_name(language: Language) -> None:
@@ -100,11 +130,16 @@ def test_a_step_and_a_model_may_not_share_a_name(language: Language) -> None:
 def test_a_matrix_key_that_changes_nothing_in_a_trained_step_is_a_problem(language: Language) -> None:
     text = "  voice: {matrix: [trait], train: learn, from: chats, columns: {label: id}, model: base}\n  look: {evaluate: look, model: voice}\n"
     found = language.errors(BASE + text)
-    assert found == ["7:19: steps.voice.matrix: 'trait' changes nothing in this step. Use ${trait} in it, or take it out."]
+    assert found == [
+        "7:19: steps.voice.matrix: 'trait' changes nothing in this step. Use ${trait} in it, or take it out."
+    ]
 
 
 def test_a_matrix_key_can_be_there_for_the_steps_that_read_it(language: Language) -> None:
-    text = ADD.replace(", alpha]", "]") + "{a: b}}\n  all: {preprocess: join, from: made}\n  look: {evaluate: look, model: base, from: all, by: trait}\n"
+    text = (
+        ADD.replace(", alpha]", "]")
+        + "{a: b}}\n  all: {preprocess: join, from: made}\n  look: {evaluate: look, model: base, from: all, by: trait}\n"
+    )
     assert language.errors(BASE + text) == []
 
 
@@ -112,6 +147,8 @@ def test_a_list_that_no_step_runs_over_is_a_warning(language: Language) -> None:
     assert "matrix.alpha: no step runs over this list." in language.warnings(BASE)
 
 
-@pytest.mark.parametrize(("value", "name"), [("openness", "openness"), (0.5, "0-5"), (True, "true"), ("a/b c", "a-b-c"), ("…", "x")])
+@pytest.mark.parametrize(
+    ("value", "name"), [("openness", "openness"), (0.5, "0-5"), (True, "true"), ("a/b c", "a-b-c"), ("…", "x")]
+)
 def test_a_value_is_part_of_a_name(value: Any, name: str) -> None:
     assert slug(value) == name

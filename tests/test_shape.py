@@ -73,7 +73,10 @@ def test_the_place_is_that_of_the_key_or_the_value(language: Language) -> None:
         ("recipe: 2\nsteps: {}\n", "1:9: recipe: this runner reads version 1 of the language. Write `recipe: 1`."),
         ("recipe: 1\nstepz: {a: 1}\n", "2:1: unknown key 'stepz'. Did you mean 'steps'?"),
         (BASE + "prompts:\n", "prompts: nothing stands here; it is a mapping (key: value)."),
-        (BASE + "prompts: {a: null}\n", "5:14: prompts.a: nothing stands here; it is a mapping (key: value) or a list."),
+        (
+            BASE + "prompts: {a: null}\n",
+            "5:14: prompts.a: nothing stands here; it is a mapping (key: value) or a list.",
+        ),
         (BASE + "prompts: {a: {}}\n", "5:11: prompts.a: empty."),
         (BASE + "prompts: {a: {sytem: x}}\n", "prompts.a: unknown key 'sytem'. Did you mean 'system'?"),
         (BASE + "prompts: {a: [{user: x}, {usr: y}]}\n", "prompts.a.1: unknown key 'usr'. Did you mean 'user'?"),
@@ -87,21 +90,36 @@ def test_the_place_is_that_of_the_key_or_the_value(language: Language) -> None:
         (BASE + "matrix: {a: b}\n", "matrix.a: 'b' is not a list."),
         (BASE + "matrix: {a: [[1]]}\n", "matrix.a.0: a list is not text or a number or true or false."),
         (BASE + "decoding: {a: {temperature: 1}}\n", "5:12: decoding.a: needs 'mode'. One of: sample, steer."),
-        (BASE + "decoding: {a: {mode: sampel}}\n", "decoding.a.mode: 'sampel' is no decoding mode. Did you mean 'sample'?"),
+        (
+            BASE + "decoding: {a: {mode: sampel}}\n",
+            "decoding.a.mode: 'sampel' is no decoding mode. Did you mean 'sample'?",
+        ),
         (BASE + "decoding: {a: {mode: [x]}}\n", "decoding.a.mode: a list is no decoding mode."),
-        (BASE + "decoding: {a: {mode: sample, temperature: -1}}\n", "decoding.a.temperature: -1 is less than the least, 0."),
-        (BASE + "  1st: {export: file, model: base}\n", "steps.1st: not a name. Use letters, digits, - and _, a letter first."),
+        (
+            BASE + "decoding: {a: {mode: sample, temperature: -1}}\n",
+            "decoding.a.temperature: -1 is less than the least, 0.",
+        ),
+        (
+            BASE + "  1st: {export: file, model: base}\n",
+            "steps.1st: not a name. Use letters, digits, - and _, a letter first.",
+        ),
         (BASE + "  a: {}\n", "5:3: steps.a: no verb. Begin with one of: preprocess, generate, train,"),
         (BASE + "  a: null\n", "steps.a: nothing stands here; it is a mapping (key: value)."),
         (BASE + "  a: {trian: learn}\n", "steps.a: unknown key 'trian'. Did you mean 'train'?"),
         (BASE + "  a: {train: lern}\n", "steps.a.train: 'lern' is no kind of train. Did you mean 'learn'?"),
         (BASE + "  a: {train: {x: y}}\n", "steps.a.train: a mapping is no kind of train."),
         (BASE + "  a: {train: null}\n", "steps.a.train: None is no kind of train."),
-        (BASE + "  a: {train: learn, merge: lora}\n", "5:21: steps.a: two verbs, train and merge. Make two steps of it."),
+        (
+            BASE + "  a: {train: learn, merge: lora}\n",
+            "5:21: steps.a: two verbs, train and merge. Make two steps of it.",
+        ),
         (BASE + "  a: {like: [chats]}\n", "steps.a.like: a list is not the name of a step. Name one."),
         (BASE + "  a: {train: learn, from: chats}\n", "5:3: steps.a: needs 'model'."),
         (BASE.replace("smollm2-135m", "{load: a, bits: 3}"), "models.base.bits: 3 is not one of: 4, 8."),
-        (BASE.replace("smollm2-135m", "{endpoint: ftp://x, model: m}"), "models.base.endpoint: 'ftp://x' is not of the form ^https?://."),
+        (
+            BASE.replace("smollm2-135m", "{endpoint: ftp://x, model: m}"),
+            "models.base.endpoint: 'ftp://x' is not of the form ^https?://.",
+        ),
         (BASE.replace("smollm2-135m", "{bits: 4}"), "models.base: needs 'load'."),
     ],
 )
@@ -111,7 +129,9 @@ def test_whatever_is_wrong_is_said_in_one_line(language: Language, text: str, li
 
 
 def test_all_problems_are_found_at_once(language: Language) -> None:
-    text = BASE + LEARN + "epoch: 3, lora: 8}\n  other: {trian: learn}\nprompts: {a: {usr: x}}\nchat: {x: {modl: base}}\n"
+    text = (
+        BASE + LEARN + "epoch: 3, lora: 8}\n  other: {trian: learn}\nprompts: {a: {usr: x}}\nchat: {x: {modl: base}}\n"
+    )
     assert len(language.errors(text)) == 5
 
 

@@ -79,7 +79,10 @@ def test_keys_are_words_whatever_they_look_like() -> None:
     [
         ("a: 1\nb: 2\na: 3\n", "a.yaml:3:1: key 'a' appears twice; the first is at line 1. Remove one."),
         ("a: 1\n---\nb: 2\n", "a.yaml:2:1: a second YAML document. A recipe is one document: remove the '---'."),
-        ("a: !!python/object:os.system x\n", "a.yaml:1:4: the tag !!python/object:os.system means nothing here. Remove it;"),
+        (
+            "a: !!python/object:os.system x\n",
+            "a.yaml:1:4: the tag !!python/object:os.system means nothing here. Remove it;",
+        ),
         ("a: !!set {x: null}\n", "a.yaml:1:4: the tag !!set means nothing here."),
         ("a: {b: ${x}}\n", '${x} stands unquoted inside braces, where YAML reads it otherwise. Write "${x}".'),
         ("{a: b}: c\n", "a.yaml:1:1: a list or mapping as a key. Keys are words;"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.errors import DataError
+from runner.errors import DataError, RunnerError
 from runner.files import loads
 from runner.steps.preprocess._reading import Source
 from runner.strict_yaml import Map, Seq, parse
@@ -35,7 +35,7 @@ def edits(files: list[Source]) -> dict[str, Edit]:
             for place, entry in _entries(source):
                 problem = _add(made, place, entry, source.path.suffix.lower() == ".csv")
                 problems += [f"{place}: {problem}"] if problem else []
-        except DataError as error:
+        except RunnerError as error:
             problems += error.lines
         except UnicodeDecodeError:
             problems.append(f"{source.shown}: not UTF-8. Save the file as UTF-8.")
@@ -86,7 +86,7 @@ def _cells(source: Source) -> Iterator[tuple[str, Any]]:
                 kept = {name: cell for name, cell in cells.items() if cell != ""}
                 yield place, {**kept, DROP: _yes(place, kept[DROP])} if DROP in kept else kept
         except csv.Error as error:
-            raise DataError(f"{source.shown}:{table.line_num}: not CSV ({error}). Mend the row.") from error
+            raise DataError(f"{source.shown}:{table.line_num + 1}: not CSV ({error}). Mend the row.") from error
 
 
 def _yes(place: str, cell: str) -> bool:
@@ -105,7 +105,11 @@ def _add(made: dict[str, Edit], place: str, entry: Any, typed: bool) -> str | No
     if not isinstance(drop, bool):
         return f"drop is {drop!r}, neither true nor false."
     if drop == bool(values):
-        return "both drop and new values. Choose one." if drop else "nothing to do. Give a column a new value, or: drop: true."
+        return (
+            "both drop and new values. Choose one."
+            if drop
+            else "nothing to do. Give a column a new value, or: drop: true."
+        )
     held = made.setdefault(str(entry["id"]), Edit([], drop, typed=typed))
     twice = [name for name in values if name in held.values]
     if twice or held.drop != drop or held.typed != typed:

@@ -76,7 +76,7 @@ class Stamp:
 def read(text: str) -> Stamp | None:
     """Take a time apart; None where it holds words that are not known."""
     alike = _alike(text.translate(_ZEROS))
-    if alike is None or alike.zone not in (None, UTC):
+    if alike is None or alike.zone is not None:
         return _read(text)
     return Stamp(text, alike.shape, tuple(_NUMBER.findall(text)), alike.month, alike.half, alike.zone)
 

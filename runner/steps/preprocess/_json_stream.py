@@ -92,7 +92,7 @@ class _Text:
                 if self.ended or not cut:
                     raise ValueError(error.msg) from error
             else:
-                if end < len(self.text) or self.ended:  # a number may go on
+                if end + 2 < len(self.text) or self.ended:  # a number may go on: 1 as 1.5, as 1e+5
                     self.at = end
                     return value
             self.more()

@@ -25,7 +25,9 @@ def ready(texts: Iterable[str], spool: IO[bytes]) -> tuple[Vectors, list[str]]:
     count = 0
     for vector in chain([first], vectors):
         if vector.shape != first.shape:
-            raise DataError(f"embedding: {len(vector)} numbers in one row, {len(first)} in another. Use one model for all.")
+            raise DataError(
+                f"embedding: {len(vector)} numbers in one row, {len(first)} in another. Use one model for all."
+            )
         length = float(np.linalg.norm(vector))
         spool.write((vector / (length or 1)).astype(np.float32).tobytes())
         count += 1

@@ -18,7 +18,7 @@ SURE = 3  # as many messages of one name must begin alike before that beginning 
 STRANGE = 0.01  # share of lines that look like headers of another shape; more cannot be quotations
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A message as it stands: its line, the parts of its header, and the text with the name before it.
 
@@ -44,6 +44,7 @@ class Chat:
     longer: dict[str, str] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
     order: str = ""
+    told: bool = False  # the order is what date_order says, and nothing in the file decides it
 
     def split(self, text: str) -> tuple[str, str]:
         """Name and words of what follows a header; no name before a notice."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 MARK = "\u200e"  # on phones of Apple, WhatsApp's own words begin with it
 BIDI = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 _PLACE = re.compile(r"\S{1,20}: https://maps\.google\.com/\?q=[-\d.,]+")
 _FILE = re.compile(rf"{MARK}?<[^<>:\n]{{2,25}}: [^<>\n]+\.\w{{2,5}}>")
-_ENDS = re.compile(r"[.!。]$")
 
 
 @cache
@@ -52,7 +51,7 @@ def _reason(text: str) -> str | None:
     bare = text.strip()
     if bare in _MEDIA or ("maps.google" in text and _PLACE.fullmatch(bare)):
         return MEDIA
-    if bare in _DELETED or _ENDS.sub("", bare) in _DELETED:
+    if bare in _DELETED or bare.rstrip(".!。") in _DELETED:
         return DELETED
     return NOTICE if text[:5] in _STARTS and text.startswith(phrases("system")) else None
 
@@ -76,6 +75,7 @@ def _without_media(text: str) -> tuple[str | None, str]:
     return None, text
 
 
+@lru_cache(1 << 12)
 def is_notice(head: str) -> bool:
     """Whether what stands before the first colon is no name but a notice that quotes a group's name with a colon."""
     return bool(_QUOTE.search(head) and _SUBJECT.search(head))

@@ -53,20 +53,26 @@ def _new(row: Row, edit: Edit) -> Row:
     made = {}
     for name, value in edit.values.items():
         if name not in row:
-            raise DataError(f"{edit.places[0]}: row '{row['id']}' has no column '{name}'.{suggest(name, row, 'It has')}")
+            raise DataError(
+                f"{edit.places[0]}: row '{row['id']}' has no column '{name}'.{suggest(name, row, 'It has')}"
+            )
         made[name] = value
         if edit.typed and not isinstance(row[name], str | None):
             try:
                 made[name] = loads(value)
             except ValueError as error:
-                raise DataError(f"{edit.places[0]}: {name} is {value!r}, where row '{row['id']}' has {row[name]!r:.40}.") from error
+                raise DataError(
+                    f"{edit.places[0]}: {name} is {value!r}, where row '{row['id']}' has {row[name]!r:.40}."
+                ) from error
     return made
 
 
 def _refuse_namesake(row: Row, seen: dict[str, str], edit: Edit) -> None:
     identity = str(row["id"])
     if identity in seen:
-        raise DataError(f"{edit.places[0]}: id '{identity}' names two rows, {seen[identity]} and {where(row)}. Make ids unique first.")
+        raise DataError(
+            f"{edit.places[0]}: id '{identity}' names two rows, {seen[identity]} and {where(row)}. Make ids unique first."
+        )
     seen[identity] = where(row)
 
 
@@ -78,7 +84,9 @@ def _refuse_unknown(step: Step, held: dict[str, Edit], seen: dict[str, str]) -> 
     lines = []
     for identity in islice(unknown, MOST_TOLD):
         near = suggest(identity, known if len(known) < 100_000 else ())
-        lines.append(f"{held[identity].places[0]}: no row has the id '{identity}'.{near if near.startswith(' Did') else ' Look it up with make show.'}")
+        lines.append(
+            f"{held[identity].places[0]}: no row has the id '{identity}'.{near if near.startswith(' Did') else ' Look it up with make show.'}"
+        )
     if len(unknown) > MOST_TOLD:
         lines.append(f"{step.name}: {len(unknown) - MOST_TOLD} more corrections name no row.")
     raise DataError(*lines)

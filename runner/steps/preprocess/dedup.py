@@ -63,7 +63,9 @@ def _above(step: Step) -> float:
     if method == "exact":
         misplaced = [key for key in ("above", "model") if key in step.params]
         if misplaced:
-            raise StepError(f"{step.name}.{misplaced[0]}: method: exact has no use for it. Set method: near or meaning.")
+            raise StepError(
+                f"{step.name}.{misplaced[0]}: method: exact has no use for it. Set method: near or meaning."
+            )
         return 1.0
     above = ABOVE[method] if above is None else above
     if not LEAST[method] <= above <= 1:
@@ -149,7 +151,9 @@ def _search(step: Step, out: Out, texts: _Texts, above: float) -> tuple[dict[int
         from runner.steps.preprocess import _meaning
 
         with tempfile.TemporaryFile(dir=out.folder) as spool:
-            vectors, notes = _meaning.ready(texts, spool) if _ready(step) else _meaning.embedded(step, out, texts, spool)
+            vectors, notes = (
+                _meaning.ready(texts, spool) if _ready(step) else _meaning.embedded(step, out, texts, spool)
+            )
             first = _meaning.first_alike(vectors, texts.groups, above)
     pairs = zip(texts.rows, first.tolist(), strict=True)
     return {row: texts.rows[place] for row, place in pairs if texts.rows[place] != row}, notes
@@ -159,14 +163,20 @@ def _refuse_nothing(step: Step, counts: dict[str | None, int]) -> None:
     for part, count in counts.items():
         if not count:
             told = "its rows all repeat rows of held-out parts" if part else "no rows came in"
-            raise DataError(f"{step.name}{f'.{part}' if part else ''}: no row is left: {told}. Split after dedup, or by group.")
+            raise DataError(
+                f"{step.name}{f'.{part}' if part else ''}: no row is left: {told}. Split after dedup, or by group."
+            )
 
 
 def _facts(kept: dict[int, str], groups: Counter[int], notes: list[str]) -> dict[str, Any]:
     largest = sorted(groups.items(), key=lambda entry: (-entry[1], entry[0]))[:20]
     table = [[kept[first], count + 1] for first, count in largest]
     return {
-        "metrics": {"groups": len(groups), "repeats": groups.total(), "repeats_share": _share(groups.total(), len(kept))},
+        "metrics": {
+            "groups": len(groups),
+            "repeats": groups.total(),
+            "repeats_share": _share(groups.total(), len(kept)),
+        },
         "tables": [{"title": "Largest groups of repeats", "columns": ["kept", "rows"], "rows": table}] if table else [],
         "notes": notes,
     }

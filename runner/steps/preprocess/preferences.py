@@ -51,14 +51,18 @@ def run(step: Step, out: Out) -> dict[str, Any]:
 def _check(step: Step) -> None:
     params, prompt = step.params, step.prompts.get("prompt")
     if "same" not in params and "nearest" not in params:
-        raise StepError(f"{step.name}: say which rows belong together: same: [columns], or nearest: column with model:.")
+        raise StepError(
+            f"{step.name}: say which rows belong together: same: [columns], or nearest: column with model:."
+        )
     if "nearest" in params and "model" not in params:
         raise StepError(f"{step.name}.nearest: needs an encoder to compare by. Name one: model: minilm.")
     for key in ("model", "below", "skip"):
         if params.get(key) and "nearest" not in params:
             raise StepError(f"{step.name}.{key}: belongs to nearest: and does nothing with same: alone. Take it out.")
     if prompt and "assistant" not in prompt.turns[-1]:
-        raise StepError(f"{step.name}.prompt: '{prompt.name}' has no assistant text, so that no answer could be preferred. Add it.")
+        raise StepError(
+            f"{step.name}.prompt: '{prompt.name}' has no assistant text, so that no answer could be preferred. Add it."
+        )
 
 
 def _read(step: Step, part: Part, shelf: Shelf) -> Answers:
@@ -68,7 +72,9 @@ def _read(step: Step, part: Part, shelf: Shelf) -> Answers:
     for row in step.rows(part):
         asked, answer = _said(step, row)
         if not answer:
-            out_of_place = "the prompt's assistant text is empty" if "prompt" in step.prompts else "no answer at the end"
+            out_of_place = (
+                "the prompt's assistant text is empty" if "prompt" in step.prompts else "no answer at the end"
+            )
             raise DataError(f"{where(row)}: {out_of_place}. Fill it, or drop such rows before.")
         levels = ", ".join(str(need(row, column, "other")) for column in other)
         query = str(need(row, step.params["nearest"], "nearest")) if "nearest" in step.params else None
@@ -95,7 +101,9 @@ def _said(step: Step, row: Row) -> tuple[list[prompts.Message], str]:
     return (talk[:-1], talk[-1]["content"]) if talk and talk[-1]["role"] == "assistant" else (talk, "")
 
 
-def _pairs(step: Step, out: Out, answers: Answers, shelf: Shelf, notes: list[str]) -> Iterable[tuple[int, Sequence[int]]]:
+def _pairs(
+    step: Step, out: Out, answers: Answers, shelf: Shelf, notes: list[str]
+) -> Iterable[tuple[int, Sequence[int]]]:
     """Each row's number with the numbers of those whose answers are rejected for its own."""
     if "nearest" not in step.params:
         return alike_scenario(answers)

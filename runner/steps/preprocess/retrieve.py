@@ -63,7 +63,9 @@ def _source(step: Step, out: Out, column: str, encoder: Encoder) -> Source:
     for row in step.rows(of=f"take.{column}.from"):
         text = row.get("text")
         if not isinstance(text, str):
-            raise DataError(f"{where(row)}: a passage for {step.name}.take.{column} has no text. Its rows need a column 'text'.")
+            raise DataError(
+                f"{where(row)}: a passage for {step.name}.take.{column} has no text. Its rows need a column 'text'."
+            )
         if text.strip():
             groups.setdefault(shared(row, same, "same"), []).append(len(texts))
             texts.append(text)
@@ -81,20 +83,26 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _taken(step: Step, row: Row, asked: Vectors, sources: list[Source], counts: Counter[tuple[str, str]]) -> dict[str, str]:
+def _taken(
+    step: Step, row: Row, asked: Vectors, sources: list[Source], counts: Counter[tuple[str, str]]
+) -> dict[str, str]:
     """The columns of one row."""
     same = listed(step.params.get("same"))
     group = shared(row, same, "same")
     first = row.get("first")
     if first is not None and not isinstance(first, str):
-        raise DataError(f"{where(row)}: 'first' is no text. Map it to the column with the passage: columns: {{first: …}}.")
+        raise DataError(
+            f"{where(row)}: 'first' is no text. Map it to the column with the passage: columns: {{first: …}}."
+        )
     home = next((source for source in sources if first in source.held), sources[0]) if first else None
     made = {}
     for source in sources:
         members = source.groups.get(group)
         if members is None:
             named = ", ".join(f"{column}: {row.get(column)}" for column in same)
-            raise DataError(f"{where(row)}: {step.name}.take.{source.column} has no passage with {named}. Add some, or change same.")
+            raise DataError(
+                f"{where(row)}: {step.name}.take.{source.column} has no passage with {named}. Add some, or change same."
+            )
         texts = _fitting(source, members, asked, first if source is home else None)
         counts[source.column, "passages"] += len(texts)
         counts[source.column, "words"] += sum(map(word_count, texts))
@@ -129,4 +137,8 @@ def _table(sources: list[Source], counts: Counter[tuple[str, str]]) -> dict[str,
         total = counts[source.column, "rows"]
         means = [round(counts[source.column, what] / total, 1) for what in ("passages", "words")]
         rows.append([source.column, len(source.texts), *means, source.budget])
-    return {"title": "Passages taken", "columns": ["column", "in the source", "passages a row", "words a row", "budget"], "rows": rows}
+    return {
+        "title": "Passages taken",
+        "columns": ["column", "in the source", "passages a row", "words a row", "budget"],
+        "rows": rows,
+    }

@@ -42,7 +42,11 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     with out.progress("writing rows", size) as advance:
         rows = _chat.judged(_messages(chats, unreadable, advance), days)
         written = _chat.write(step, out, people, speaker, rows)
-    facts = _chat.facts(written, {"files": len(files)}, [NOTE])
+    doubtful = [chat for chat in chats if chat.told]
+    notes = [
+        f"{chat.file.name}: '{chat.layout.example}' is read {chat.order}, as date_order says." for chat in doubtful
+    ]
+    facts = _chat.facts(written, {"files": len(files)}, [NOTE, *notes[:20]])
     orders = [[chat.file.name, chat.layout.example, chat.order] for chat in chats]
     facts["tables"].append({"title": "Dates", "columns": ["file", "first", "read"], "rows": orders[:20]})
     return facts
@@ -75,6 +79,7 @@ def _decide_order(chat: Chat, date_order: str | None) -> Iterator[str]:
         return
     if len(left) > 1 and date_order not in left:
         yield f"{where}'{example}' may be {' or '.join(left)}, and nothing in the file decides it. Set date_order."
+    chat.told = len(left) > 1
     chat.order = date_order if date_order in left else left[0]
 
 

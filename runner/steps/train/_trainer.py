@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerControl
 from trl import SFTTrainer
 
-from datasets import Dataset
 from runner import models
 from runner.errors import StepError
 from runner.steps._losses import mean_loss, totals

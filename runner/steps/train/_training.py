@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 import torch
+from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
-from datasets import Dataset, Features, List, Value
 from runner import models
 from runner.chat import IGNORED, Example
 from runner.places import public_name, remember

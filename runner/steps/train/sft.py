@@ -7,11 +7,11 @@ import shutil
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig
 
-from datasets import Dataset
 from runner import models, places
 from runner.errors import StepError
 from runner.files import loads

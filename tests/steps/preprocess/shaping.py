@@ -11,7 +11,9 @@ from runner.files import Row, RowWriter, read_rows
 from runner.step import WHOLE, Input, Out, Step
 
 
-def shape(folder: Path, kind: str, params: dict[str, Any], inputs: dict[str, Any], **more: Any) -> tuple[dict[str, Any], list[Row]]:
+def shape(
+    folder: Path, kind: str, params: dict[str, Any], inputs: dict[str, Any], **more: Any
+) -> tuple[dict[str, Any], list[Row]]:
     """The facts and the rows of a step; `inputs` are {key of the step: rows or [rows, rows] or {part: rows}}."""
     held = {}
     for number, (key, value) in enumerate(inputs.items()):

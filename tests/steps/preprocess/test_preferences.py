@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shaping import shape
 
 from runner.errors import DataError, StepError
 from runner.step import Model, Prompt
-from shaping import shape
 
 BIG5 = Path(__file__).resolve().parents[4] / "shared/data/big5chat"
 MINILM = Model("minilm", {"load": "minilm"})
@@ -37,7 +37,10 @@ def test_each_level_is_preferred_to_the_other_for_the_question_that_asks_for_it(
         "rejected": [{"role": "assistant", "content": "No."}],
         "topic": "tea",
     }
-    assert (second["prompt"][0]["content"], second["chosen"][0]["content"]) == ("Your warmth is low.\nAbout tea?", "No.")
+    assert (second["prompt"][0]["content"], second["chosen"][0]["content"]) == (
+        "Your warmth is low.\nAbout tea?",
+        "No.",
+    )
     assert [(reason, row["id"]) for reason, row in ran.rejected] == [("no other level in its scenario", "fog-high")]
     assert ran.facts["tables"][0]["rows"] == [["high", "low", 1], ["low", "high", 1]]
 
@@ -46,20 +49,34 @@ def test_three_levels_give_each_row_two_pairs(run_kind):
     rows = [scene("tea", level, level) for level in ("high", "middle", "low")]
     ran = run_kind("preprocess.preferences", HIGH_LOW, rows, prompts={"prompt": PERSONA})
     made = {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in ran.rows()}
-    assert made == {(one, other) for one in ("high", "middle", "low") for other in ("high", "middle", "low") if one != other}
+    assert made == {
+        (one, other) for one in ("high", "middle", "low") for other in ("high", "middle", "low") if one != other
+    }
 
 
 def test_equal_answers_are_no_preference(run_kind):
-    rows = [scene("tea", "high", "Well."), scene("tea", "low", "Well."), scene("fog", "high", "Yes"), scene("fog", "low", "No")]
+    rows = [
+        scene("tea", "high", "Well."),
+        scene("tea", "low", "Well."),
+        scene("fog", "high", "Yes"),
+        scene("fog", "low", "No"),
+    ]
     ran = run_kind("preprocess.preferences", HIGH_LOW, rows, prompts={"prompt": PERSONA})
     assert len(ran.rows()) == 2
     assert Counter(reason for reason, _ in ran.rejected) == {"both answers are the same": 2}
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["high", "low", "none"]), st.text("ab", min_size=1, max_size=2)), max_size=25))
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from(["high", "low", "none"]), st.text("ab", min_size=1, max_size=2)),
+        max_size=25,
+    )
+)
 def test_a_pair_is_of_one_scenario_and_of_two_levels(run_kind, rows):
-    made = [scene(str(topic), level, f"{level}: {reply}", id=number) for number, (topic, level, reply) in enumerate(rows)]
+    made = [
+        scene(str(topic), level, f"{level}: {reply}", id=number) for number, (topic, level, reply) in enumerate(rows)
+    ]
     try:
         ran = run_kind("preprocess.preferences", HIGH_LOW, made, prompts={"prompt": PERSONA})
     except DataError as error:
@@ -81,7 +98,12 @@ def test_a_pair_is_of_one_scenario_and_of_two_levels(run_kind, rows):
 
 def test_conversations_need_no_prompt(run_kind):
     def talk(level: str, answer: str) -> dict[str, Any]:
-        return {"id": level, "topic": 1, "level": level, "messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": answer}]}
+        return {
+            "id": level,
+            "topic": 1,
+            "level": level,
+            "messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": answer}],
+        }
 
     pairs = run_kind("preprocess.preferences", HIGH_LOW, [talk("high", "Yes!"), talk("low", "No.")]).rows()
     assert pairs[0]["prompt"] == [{"role": "user", "content": "Tea?"}]
@@ -113,13 +135,25 @@ def test_scenarios_that_never_meet_are_an_error(run_kind):
 
 TOLD = {
     "watson": ["I keep my bandages in the black bag.", "The patient must rest for a week.", "A game of cards, then?"],
-    "holmes": ["The bandages are in the black bag, Watson.", "The tobacco ash gives him away.", "Rest is for the dull."],
+    "holmes": [
+        "The bandages are in the black bag, Watson.",
+        "The tobacco ash gives him away.",
+        "Rest is for the dull.",
+    ],
 }
 
 
 def told() -> list[dict[str, Any]]:
     return [
-        {"id": f"{who}-{number}", "who": who, "question": "Where are the bandages?" if number == 0 else "And now?", "trait": "", "level": "", "opening": "", "reply": reply}
+        {
+            "id": f"{who}-{number}",
+            "who": who,
+            "question": "Where are the bandages?" if number == 0 else "And now?",
+            "trait": "",
+            "level": "",
+            "opening": "",
+            "reply": reply,
+        }
         for who, replies in TOLD.items()
         for number, reply in enumerate(replies)
     ]
@@ -127,7 +161,9 @@ def told() -> list[dict[str, Any]]:
 
 def nearest(folder: Path, **params: Any) -> list[tuple[str, str]]:
     keys = {"nearest": "question", "other": "who", "model": "minilm", "prompt": "persona", **params}
-    _, rows = shape(folder, "preferences", keys, {"from": told()}, prompts={"prompt": PERSONA}, models={"model": (MINILM,)})
+    _, rows = shape(
+        folder, "preferences", keys, {"from": told()}, prompts={"prompt": PERSONA}, models={"model": (MINILM,)}
+    )
     return [tuple(row["id"].split(">")) for row in rows]
 
 
@@ -155,10 +191,18 @@ def test_a_rank_that_nobody_has_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("params", "prompt", "message"),
     [
-        ({"other": "level"}, PERSONA, "say which rows belong together: same: [columns], or nearest: column with model:."),
+        (
+            {"other": "level"},
+            PERSONA,
+            "say which rows belong together: same: [columns], or nearest: column with model:.",
+        ),
         ({"other": "level", "nearest": "opening"}, PERSONA, "preferences.nearest: needs an encoder to compare by."),
         ({**HIGH_LOW, "skip": 2}, PERSONA, "preferences.skip: belongs to nearest: and does nothing with same: alone."),
-        (HIGH_LOW, Prompt("asks", ({"user": "{{ opening }}"},)), "'asks' has no assistant text, so that no answer could be preferred."),
+        (
+            HIGH_LOW,
+            Prompt("asks", ({"user": "{{ opening }}"},)),
+            "'asks' has no assistant text, so that no answer could be preferred.",
+        ),
     ],
 )
 def test_keys_that_make_no_pairs_are_refused(run_kind, params, prompt, message):
@@ -173,10 +217,16 @@ def test_a_row_without_an_answer_is_named(run_kind):
         run_kind("preprocess.preferences", HIGH_LOW, rows, prompts={"prompt": PERSONA})
 
 
-def split_and_pair(run_kind: Any, rows: list[dict[str, Any]], other: list[str]) -> tuple[dict[str, list[dict[str, Any]]], Any]:
+def split_and_pair(
+    run_kind: Any, rows: list[dict[str, Any]], other: list[str]
+) -> tuple[dict[str, list[dict[str, Any]]], Any]:
     """Pairs of rows split by their scenario, by part; no scenario is on both sides."""
     split = run_kind("preprocess.split", {"by": "topic", "test": 0.3, "validation": 0.2}, rows)
-    params = {"same": [key for key in ("topic", "trait") if key not in other], "other": other, "keep": ["topic", "trait", "level"]}
+    params = {
+        "same": [key for key in ("topic", "trait") if key not in other],
+        "other": other,
+        "keep": ["topic", "trait", "level"],
+    }
     parts = {part: split.rows(part) for part in ("train", "validation", "test")}
     ran = run_kind("preprocess.preferences", params, parts, prompts={"prompt": PERSONA})
     made = {part: ran.rows(part) for part in parts}
@@ -187,14 +237,17 @@ def split_and_pair(run_kind: Any, rows: list[dict[str, Any]], other: list[str]) 
 
 
 def scenario(prompt: str) -> str:
-    return prompt.split("Scenario: ")[1].split("\n")[0]
+    return prompt.split("Scenario: ")[1].split("\n", maxsplit=1)[0]
 
 
 @pytest.mark.skipif(not BIG5.is_dir(), reason=f"the published data is not at {BIG5}")
 def test_the_published_big5_sample_makes_pairs_with_no_scenario_on_both_sides(run_kind):
     with (BIG5 / "big5_chat_sampled.csv").open(encoding="utf-8", newline="") as stream:
         read = list(csv.DictReader(stream))
-    rows = [{**row, "id": row[""], "topic": scenario(row["prompt"]), "opening": row["speakerX"], "reply": row["response"]} for row in read]
+    rows = [
+        {**row, "id": row[""], "topic": scenario(row["prompt"]), "opening": row["speakerX"], "reply": row["response"]}
+        for row in read
+    ]
     made, ran = split_and_pair(run_kind, rows, ["trait", "level"])
     # 18 of the 181 scenarios have two or three rows: 17 * 2 + 1 * 6 pairs
     assert sum(map(len, made.values())) == 40
@@ -209,7 +262,12 @@ def test_the_published_big5_replies_make_a_pair_a_level_of_every_scenario(run_ki
         for number, line in enumerate(map(json.loads, lines)):
             if line["turn"] == 1:
                 level = {"0": "low", "1": "high"}[line["personality"].split()[place]]
-                about = {"topic": line["env_info"]["original_index"], "trait": trait, "level": level, "opening": scenario(line["prompt"])}
+                about = {
+                    "topic": line["env_info"]["original_index"],
+                    "trait": trait,
+                    "level": level,
+                    "opening": scenario(line["prompt"]),
+                }
                 rows.append({"id": f"{trait}{number}", "reply": line["response"], **about})
     made, ran = split_and_pair(run_kind, rows, ["level"])
     assert not ran.rejected

@@ -27,7 +27,11 @@ def passages(texts: list[str], **columns: Any) -> list[dict[str, Any]]:
 
 
 def retrieve(folder: Path, rows: Any, take: dict[str, tuple[Any, int]], **params: Any) -> list[dict[str, Any]]:
-    keys = {"take": {name: {"from": name, "words": words} for name, (_, words) in take.items()}, "model": "minilm", **params}
+    keys = {
+        "take": {name: {"from": name, "words": words} for name, (_, words) in take.items()},
+        "model": "minilm",
+        **params,
+    }
     inputs = {"from": rows, **{f"take.{name}.from": texts for name, (texts, _) in take.items()}}
     return shape(folder, "retrieve", keys, inputs, models={"model": (Model("minilm", {"load": "minilm"}),)})[1]
 
@@ -76,7 +80,11 @@ def test_parts_stay_parts(tmp_path):
 
 
 @settings(max_examples=12, deadline=None)
-@given(budget=st.integers(1, 40), query=st.sampled_from(["Where?", "Who walks with care?"]), first=st.sampled_from([None, FACTS[1], "犯人は誰だ " * 9]))
+@given(
+    budget=st.integers(1, 40),
+    query=st.sampled_from(["Where?", "Who walks with care?"]),
+    first=st.sampled_from([None, FACTS[1], "犯人は誰だ " * 9]),
+)
 def test_the_budget_is_kept_and_nothing_is_taken_twice(tmp_path_factory, budget, query, first):
     rows = [{"id": "q", "query": query, **({"first": first} if first else {})}]
     (row,) = retrieve(tmp_path_factory.mktemp("r"), rows, {"facts": (passages([*FACTS, *FACTS]), budget)})
@@ -103,8 +111,18 @@ def test_characters_of_scripts_without_spaces_are_words():
     [
         ([{"id": "q"}], (passages(FACTS), 9), {}, "q: no value in column 'query', which retrieve: needs."),
         ([{"id": "q", "query": "?"}], ([], 9), {}, "retrieve.take.facts: its source has no passages."),
-        ([{"id": "q", "query": "?"}], ([{"id": "p", "body": "x"}], 9), {}, "p: a passage for retrieve.take.facts has no text."),
-        ([{"id": "q", "query": "?", "who": "x"}], (passages(FACTS, who="y"), 9), {"same": ["who"]}, "q: retrieve.take.facts has no passage with who: x."),
+        (
+            [{"id": "q", "query": "?"}],
+            ([{"id": "p", "body": "x"}], 9),
+            {},
+            "p: a passage for retrieve.take.facts has no text.",
+        ),
+        (
+            [{"id": "q", "query": "?", "who": "x"}],
+            (passages(FACTS, who="y"), 9),
+            {"same": ["who"]},
+            "q: retrieve.take.facts has no passage with who: x.",
+        ),
         ([{"id": "q", "query": "?", "first": 7}], (passages(FACTS), 9), {}, "q: 'first' is no text."),
         ([], (passages(FACTS), 9), {}, "retrieve: no rows came in to find passages for."),
     ],
@@ -118,6 +136,10 @@ def test_what_cannot_be_retrieved_is_said_in_one_line(tmp_path, rows, take, para
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the published data is not at {DATA}")
 def test_the_published_passages_on_newton_answer_a_question(tmp_path):
     lines = [line for line in (DATA / "wiki_Newton.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
-    (row,) = retrieve(tmp_path, [{"id": "q", "query": "What did Newton find out about light and colours?"}], {"facts": (passages(lines), 350)})
+    (row,) = retrieve(
+        tmp_path,
+        [{"id": "q", "query": "What did Newton find out about light and colours?"}],
+        {"facts": (passages(lines), 350)},
+    )
     assert "coloured light" in row["facts"].split("\n\n")[0]
     assert 250 < word_count(row["facts"]) <= 350

@@ -319,6 +319,7 @@ def test_a_date_that_could_be_two_is_never_guessed(read, tmp_path):
     assert read(files, date_order="month-first").rows()[0]["time"] == "2021-06-04T21:25:00"
     ran = read(files, date_order="day-first")
     assert ran.rows()[0]["time"] == "2021-04-06T21:25:00"
+    assert ran.facts["notes"][1:] == ["a.txt: '06/04/21, 21:25' is read day-first, as date_order says."]
     assert ran.facts["tables"][1]["rows"] == [["a.txt", "06/04/21, 21:25", "day-first"]]
 
 

@@ -196,7 +196,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
 def test_weights_in_four_bits_cannot_be_trained_themselves(tiny_model: Path, tmp_path: Path) -> None:
     small = Model("base", {"load": str(tiny_model), "bits": 4})
     step = make(tmp_path, tiny_model, lora=None)
-    with pytest.raises(StepError, match="weights loaded with bits: cannot be trained. Add lora:"):
+    with pytest.raises(StepError, match="cannot be trained"):
         run(Step(**{**vars(step), "models": {"model": (small,)}}), tmp_path / "out")
 
 
