@@ -18,9 +18,7 @@ from runner.problems import Problems
 from runner.references import DecodingUse, ModelUse, Names, Node
 from runner.resolve import resolve
 from runner.strict_yaml import Map
-from runner.templates import Text, check, of_prompt
-
-TOLD = ("system", "user", "prefill")  # the texts of a prompt that a chat uses; assistant is what training learns
+from runner.templates import TOLD, Text, check, of_prompt
 
 
 @dataclass

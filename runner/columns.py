@@ -4,6 +4,7 @@ What a schema may say of a whole kind:
 
 x-reads           alternatives, each a list of columns that the rows of `from:` must have
 x-writes          {keeps: whether the columns of `from:` pass through, columns: {name: type}}
+x-writes-when     of a key: {value: columns}, in place of those of x-writes where the key has that value
 x-types           {column: [types]}: what the columns that it reads must hold (text, number, list, object), where known
 x-parts           makes (a split), keeps (a whole split stays one); without it parts are joined
 x-header          true: it reads tables; the columns are those of the files in `folder:`, and pass through
@@ -29,7 +30,7 @@ x-becomes         the type that the column named here has afterwards
 x-output          true: one column's name or short types, see runner/outputs.py
 x-wraps           the name of a key beside it: each column named here holds a whole row of that reference
 x-types-for       {value: {column: [types]}}: x-types where the key has this value
-x-differs         true: rows are paired where these columns differ, so together they must have two values
+x-levels          true: rows are paired where these columns differ, so together they must have two values
 x-jinja           template or expression; its variables are checked
 x-variables       names that the step's prompts may use where the key is given
 x-roles           of x-ref: prompt, which of its texts are used; all of them without it
@@ -40,6 +41,7 @@ x-words           true: the most words in the columns that the mapping above it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner import headers, needs, outputs
@@ -51,7 +53,7 @@ from runner.matrix import shown
 from runner.problems import Invalid, Problems
 from runner.references import Names, Node
 from runner.step import PARTS
-from runner.templates import Text, check, of_prompt
+from runner.templates import TOLD, Text, check, of_prompt
 
 
 def follow(nodes: list[Node], known: Names, problems: Problems) -> dict[str, Flow]:
@@ -113,7 +115,7 @@ class _Through:
             needs.check_columns(self.node, found, self.seen, self.problems)
         if held.get("x-renames"):
             needs.check_renamed(self.node, found, self.seen, self.problems)
-        if held.get("x-differs"):
+        if held.get("x-levels"):
             needs.check_differs(self.node, found, self.seen, self.problems)
         if "x-jinja" in held and isinstance(found.value, str):
             self._check_template(found)
@@ -121,7 +123,7 @@ class _Through:
             self._check_prompt(found.path, self.node.prompts[found.path], held.get("x-roles"))
         if found.path in self.node.decodings:
             for path, prompt in self.node.decodings[found.path].prompts.items():
-                self._check_prompt(f"{found.path}.{path}", prompt, None)
+                self._check_prompt(f"{found.path}.{path}", prompt, TOLD)
         if found.path in self.node.rows and found.path != "from":
             self._other(found)
 
@@ -134,7 +136,7 @@ class _Through:
             beside = f"{found.path.rpartition('.')[0]}.{found.schema['x-wraps']}".strip(".")
             wrapped = incoming(self.node, beside, self.flows, Problems())
         apply(found, self.seen, self.made, wrapped)
-        if found.schema.get("x-forgets"):
+        if found.schema.get("x-forgets") and found.value is not False:
             named = {name for key in self.keys if "x-column" in key.schema for name, _ in words(key)}
             self.made.keep({"id", *named})
         if found.schema.get("x-spreads") and found.value:
@@ -167,7 +169,7 @@ class _Through:
             self.seen.values.pop(name, None)  # the rows that it leaves out may have been all with some value
             self.made.values.pop(name, None)
 
-    def _check_prompt(self, path: str, name: str, roles: list[str] | None) -> None:
+    def _check_prompt(self, path: str, name: str, roles: Sequence[str] | None) -> None:
         prompts = self.known.section("prompts")
         scope = self._scope(self.node.fragment.get("x-prompt-columns", True))
         used: set[str] = set()

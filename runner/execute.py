@@ -38,7 +38,6 @@ _PACKAGES = (
     "bitsandbytes",
     "openai",
     "jinja2",
-    "ijson",
 )
 Say = Callable[[str], None]
 

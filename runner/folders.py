@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from runner.problems import Problems, suggest
@@ -18,13 +19,14 @@ def dataset_folder(folder: str) -> Path:
 
 def data_files(folder: Path) -> list[Path]:
     """A dataset folder's data: every file but README* and hidden ones, sorted by path."""
-    made = []
+    return sorted(_files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
     for base, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        made += [
-            Path(base, name) for name in files if not name.startswith(".") and not name.upper().startswith("README")
-        ]
-    return sorted(made)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = (name for name in files if not name.startswith(".") and not name.upper().startswith("README"))
+        yield from (Path(base, name) for name in names)
 
 
 def check_folder(node: Node, problems: Problems) -> None:
@@ -32,17 +34,24 @@ def check_folder(node: Node, problems: Problems) -> None:
     if node.folder is None:
         return
     folder, where = dataset_folder(node.folder), f"{node.where}.folder"
-    if not folder.is_dir():
+    if not _is_folder(folder):
         hint = suggest(node.folder, _siblings(node.folder, folder), "Folders") or " Make it and put the data in it."
         problems.add(node.mark("folder"), f"{where}: no folder '{node.folder}'.{hint}")
-    elif not data_files(folder) and not _front_matter(folder):
+    elif not any(_files(folder)) and not _front_matter(folder):
         advice = "Put the files there, or a README.md whose front matter says where to get them."
         problems.add(node.mark("folder"), f"{where}: '{node.folder}' holds no data. {advice}")
 
 
+def _is_folder(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
+
+
 def _siblings(named: str, folder: Path) -> list[str]:
     above = folder.parent
-    held = [path.name for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
+    held = [path.name for path in above.iterdir() if path.is_dir()] if _is_folder(above) else []
     return [(Path(named).parent / name).as_posix() for name in held if not name.startswith(".")]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from runner.errors import RecipeError
 
+_LONG = re.compile(r"'([^']{100})[^']*'")
 MOST_NAMES = 20  # shown where nothing is near
 
 
@@ -50,10 +52,10 @@ class Problems:
         self._found: set[Problem] = set()
 
     def add(self, mark: Mark, message: str) -> None:
-        self._found.add(Problem(mark, message))
+        self._found.add(Problem(mark, _line(message)))
 
     def warn(self, mark: Mark, message: str) -> None:
-        self._found.add(Problem(mark, message, warning=True))
+        self._found.add(Problem(mark, _line(message), warning=True))
 
     def include(self, problems: Iterable[Problem]) -> None:
         self._found.update(problems)
@@ -77,6 +79,11 @@ class Problems:
     def raise_errors(self) -> None:
         if self.errors:
             raise Invalid(self.errors)
+
+
+def _line(message: str) -> str:
+    """One line; what is quoted of the recipe is cut short."""
+    return _LONG.sub(r"'\1…'", message.replace("\n", "\\n"))
 
 
 def suggest(word: str, known: Iterable[str], list_all: str = "Known", cutoff: float = 0.6) -> str:

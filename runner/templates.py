@@ -12,6 +12,8 @@ from runner.problems import Mark, Problems, suggest
 from runner.references import Names
 from runner.strict_yaml import Map, Seq
 
+TOLD = ("system", "user", "prefill")  # the texts of a prompt that a model is told; assistant is what training learns
+
 
 class Text(NamedTuple):
     """One template with its place; `by` says for whom it is checked, `role` which text of a prompt it is."""

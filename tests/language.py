@@ -101,7 +101,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "x-writes": {"columns": {"chosen": "list", "rejected": "list"}},
         "properties": {
             "from": ROWS,
-            "other": several(**READS, **{"x-differs": True}),
+            "other": several(**READS, **{"x-levels": True}),
             "as": several(**WRITES, **{"x-wraps": "from"}),
         },
         "required": ["from"],

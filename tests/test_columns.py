@@ -136,11 +136,11 @@ LEARN = "  voice: {train: learn, model: base, "
         ),
         (
             EMPTY + "columns: {body: txt}}\n",
-            "10:57: steps.made.columns.body: no column 'txt' comes from 'chats'. Did you mean 'text'?",
+            "10:58: steps.made.columns.body: no column 'txt' comes from 'chats'. Did you mean 'text'?",
         ),
         (EMPTY + "columns: {body: [text, txt]}}\n", "steps.made.columns.body: no column 'txt'"),
         (EMPTY + "rename: {body: txt}}\n", "steps.made.rename.body: no column 'txt'"),
-        (EMPTY + "drop: [text, txt]}\n", "10:54: steps.made.drop: no column 'txt'"),
+        (EMPTY + "drop: [text, txt]}\n", "10:55: steps.made.drop: no column 'txt'"),
         (EMPTY + "keep: txt}\n", "steps.made.keep: no column 'txt'"),
         (EMPTY + "rename: {body: text}, column: text}\n", "steps.made.column: no column 'text'"),
         (EMPTY + 'add: {x: "{{ txt }}"}}\n', "steps.made.add.x: no variable 'txt'. Did you mean 'text'?"),
@@ -149,10 +149,10 @@ LEARN = "  voice: {train: learn, model: base, "
         (EMPTY + 'add: {x: "{{ text | nothing }}"}}\n', "steps.made.add.x: not Jinja: No filter named 'nothing'"),
         (EMPTY + "where: text and txt}\n", "steps.made.where: no variable 'txt'. Did you mean 'text'?"),
         (EMPTY + "where: text and}\n", "steps.made.where: not Jinja: "),
-        (EMPTY + "where: text) or (id}\n", "steps.made.where: not Jinja: something follows the expression"),
+        (EMPTY + "where: text) or (id}\n", "steps.made.where: not Jinja: unexpected ')'"),
         (
             LEARN + "from: parts}\n",
-            "10:42: steps.voice needs column 'messages', or text and label, which 'parts' does not provide (it has: id, profile, score, text). Make it in an earlier step, or map it: columns: {messages: …}.",
+            "10:44: steps.voice needs column 'messages', or text and label, which 'parts' does not provide (it has: id, profile, score, text). Make it in an earlier step, or map it: columns: {messages: …}.",
         ),
         (
             "  b: {preprocess: lessons, from: chats, prompt: me, turns: x}\n",
@@ -186,7 +186,7 @@ LEARN = "  voice: {train: learn, model: base, "
         ),
         (
             "  b: {preprocess: lessons, from: chats, prompt: ask}\n",
-            "6:50: prompts.ask.assistant, used by steps.b: no variable 'learned'. There are: heard, id, profile, score, text.",
+            "6:48: prompts.ask.assistant, used by steps.b: no variable 'learned'. Did you mean 'heard'?",
         ),
         ("  b: {evaluate: look, from: chats, model: base, by: [id, txt]}\n", "steps.b.by: no column 'txt'"),
     ],
@@ -293,7 +293,7 @@ def test_named_columns_can_be_carried_through(language: Language) -> None:
     ],
 )
 def test_every_cell_of_a_table_of_wording_is_there(language: Language, template: str, line: str | None) -> None:
-    text = f'  a: {{matrix: [trait], preprocess: shape, from: chats, add: {{x: "{template}"}}}}\n'
+    text = f'  a: {{matrix: [trait], preprocess: shape, from: chats, add: {{x: "{template}", y: "${{trait}}"}}}}\n'
     found = language.errors(BASE + text)
     assert (found == []) if line is None else (len(found) == 1 and line in found[0])
 
@@ -319,7 +319,7 @@ def test_the_header_of_a_table_is_followed(language: Language) -> None:
     assert columns(language, text) == {"id", "name", "text"}
     found = language.errors(BASE + text.replace("post", "pots"))
     assert found == [
-        "10:69: steps.made.columns.text: no column 'pots' comes from 'datasets/tables'. Did you mean 'post'?"
+        "10:70: steps.made.columns.text: no column 'pots' comes from 'datasets/tables'. Did you mean 'post'?"
     ]
 
 
@@ -423,7 +423,7 @@ def test_rows_are_paired_only_where_two_values_are_left(language: Language) -> N
     text = '  a: {matrix: [trait], preprocess: shape, from: chats, add: {x: "${trait}"}}\n  b: {preprocess: pairs, from: a, other: trait}\nvariants: {one: {matrix: {trait: [warm]}}}\n'
     found = language.errors(BASE + text)
     assert found == [
-        "11:47: steps.b.other: there is only trait warm. Rows are paired where it differs: keep two values or more in its matrix list."
+        "11:42: steps.b.other: there is only trait warm. Rows are paired where it differs: keep two values or more in its matrix list."
     ]
     assert language.errors(BASE + text.replace("other: trait", "other: [trait, id]")) == []
 
@@ -434,7 +434,7 @@ def test_more_words_than_a_model_can_read_are_found(language: Language) -> None:
     assert language.errors(base + text % 5000) == []
     found = language.errors(base + text % 9000)
     assert found == [
-        "11:71: steps.b.prompt: up to 9000 words of columns are put into it, more than the 8192 tokens that 'base' can read. Allow fewer words where the columns are made."
+        "11:70: steps.b.prompt: up to 9000 words of columns are put into it, more than the 8192 tokens that 'base' can read. Allow fewer words where the columns are made."
     ]
 
 

@@ -40,6 +40,12 @@ class Measured:
         }
 
 
+def _one_part(step: Step) -> str:
+    """The part that all rows come from, where it is one; else 'rows'."""
+    named = {one.part for one in step.inputs.get("from", ())}
+    return (named.pop() if len(named) == 1 else None) or "rows"
+
+
 def run(step: Step, out: Out) -> dict[str, Any]:
     """Facts with a table of model by part. Raises StepError where a part has no answer to measure."""
     models.prepare(0)
@@ -48,19 +54,16 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     made: dict[str, dict[str, Any]] = {one.name: {} for one in loaded}
     notes = []
     for part in parts:
+        label = part or _one_part(step)
         total = sum(1 for _ in step.rows(part))
         for one in loaded:
-            with out.progress(f"{one.name} on {part or 'rows'}", total) as advance:
+            with out.progress(f"{one.name} on {label}", total) as advance:
                 measured = _measure(step, one, part, advance)
             if not measured.totals.tokens:
-                raise StepError(
-                    f"{step.name}.from: {part or 'its rows'}: there is no answer of the assistant to measure."
-                )
-            made[one.name][part or "rows"] = measured.metrics()
+                raise StepError(f"{step.name}.from: {label}: there is no answer of the assistant to measure.")
+            made[one.name][label] = measured.metrics()
             if measured.left_out:
-                notes.append(
-                    f"{one.name} on {part or 'rows'}: {measured.left_out} exchanges beyond max_length left out."
-                )
+                notes.append(f"{one.name} on {label}: {measured.left_out} exchanges beyond max_length left out.")
     return {"metrics": made, "tables": [_table(made)], "hardware": _hardware(loaded[0]), "notes": notes}
 
 

@@ -1,0 +1,112 @@
+"""`chat` in a terminal and through a pipe, on a real tiny model."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from tests import project
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = """\
+recipe: 1
+models:
+  base: {load: "%s"}
+decoding:
+  talk: {mode: sample, max_new_tokens: 12}
+  long: {mode: sample, max_new_tokens: 400}
+prompts:
+  persona: {system: You are Holmes.}
+  asked: {system: "You are {{ who }}.", user: "They say: {{ text }}"}
+steps:
+  chats: {preprocess: discord, folder: datasets/chat, speaker: holmes}
+  turns: {preprocess: conversations, from: chats, prompt: persona}
+  parts: {preprocess: split, from: turns, validation: 2, test: 2}
+  voice: {train: sft, from: parts, model: base, lora: {rank: 4}, max_steps: 1, batch: 2}
+chat:
+  bare: {model: base, decoding: talk}
+  slow: {model: base, decoding: long}
+  filled: {model: base, decoding: talk, prompt: asked, with: {who: Watson}}
+  holmes: {model: voice, decoding: talk}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Path) -> Path:
+    return project.make(tmp_path, RECIPE % tiny_model)
+
+
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in ("ARTIFACTS", "DATASETS")}
+    return {**kept, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+
+
+def chat(folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "runner", "chat", "small", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment(), input=typed, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def terminal(folder: Path, *arguments: str) -> Any:
+    command = ["-m", "runner", "chat", "small", *arguments]
+    return pexpect.spawn(sys.executable, command, cwd=str(folder), env=environment(), encoding="utf-8", timeout=90)
+
+
+def test_one_prompt_gives_one_answer_and_the_same_seed_the_same_one(folder: Path) -> None:
+    said = [chat(folder, "--text", "Who was it?", "--seed", seed) for seed in ("1", "1", "2")]
+
+    assert [one.returncode for one in said] == [0, 0, 0]
+    assert said[0].stdout == said[1].stdout != said[2].stdout
+
+
+def test_a_piped_conversation_has_no_prompts_in_it_and_ends_at_quit(folder: Path) -> None:
+    said = chat(folder, typed="Who was it?\n/reset\n/quit\nnot read\n")
+
+    assert said.returncode == 0
+    assert "you>" not in said.stdout
+    assert said.stdout.count("(The conversation begins anew.)") == 1
+
+
+def test_the_end_of_a_pipe_ends_the_conversation(folder: Path) -> None:
+    assert chat(folder, typed="Who was it?\n").returncode == 0
+
+
+def test_an_entry_whose_model_is_not_made_says_what_to_run(folder: Path) -> None:
+    said = chat(folder, "--entry", "holmes", "--text", "Hello")
+
+    assert said.returncode == 1
+    assert said.stderr == "chat.holmes: 'voice' is not made yet. Run make small/voice.\n"
+
+
+def test_an_unknown_entry_and_a_checkpoint_of_an_untrained_model_are_one_line_each(folder: Path) -> None:
+    assert "no entry 'baer' under chat:. Did you mean 'bare'?" in chat(folder, "-C", "baer", "--text", "x").stderr
+    assert "is not trained here" in chat(folder, "-C", "bare", "--checkpoint", "final", "--text", "x").stderr
+
+
+def test_a_prompt_with_one_open_variable_takes_what_is_typed(folder: Path) -> None:
+    assert chat(folder, "-C", "filled", "--text", "Hello {{ 7 * 7 }}").returncode == 0
+
+
+def test_in_a_terminal_ctrl_c_stops_an_answer_and_keeps_the_session_and_ctrl_d_ends_it(folder: Path) -> None:
+    child = terminal(folder, "-C", "slow")
+    child.expect("you> ")
+    child.sendline("Tell me everything.")
+    child.expect(re.compile(r"everything\.\r\n.{3}", re.DOTALL))
+    child.sendintr()
+    child.expect("you> ")
+    child.sendline("/reset")
+    child.expect("begins anew")
+    child.expect("you> ")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+
+    assert child.exitstatus == 0
