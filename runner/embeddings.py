@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
@@ -22,8 +23,7 @@ from runner.step import Advance, Model
 Vectors = NDArray[np.float32]
 
 MOST_TOKENS = 8192  # of one batch, padding included
-POOLINGS = ("mean", "cls", "lasttoken")
-UNDERSTOOD = ("Transformer", "Pooling", "Normalize")  # the modules of a sentence-transformers folder
+POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "lasttoken"}
 
 
 @dataclass
@@ -34,12 +34,14 @@ class Encoder:
     network: Any
     pooling: str
     length: int
+    after: torch.nn.Module
     cut: int = 0
 
     @property
+    @torch.inference_mode()
     def size(self) -> int:
         """How many numbers a vector has."""
-        return int(self.network.config.hidden_size)
+        return int(self.after(torch.zeros(1, self.network.config.hidden_size)).shape[1])
 
     def notes(self) -> list[str]:
         """What a report should say of the texts so far."""
@@ -55,7 +57,7 @@ def load(model: Model, artifacts: Path, say: Say = nothing) -> Encoder:
     if is_adapter(model):
         raise StepError(f"{model.name}: an adapter makes no embeddings. Name an encoder such as minilm.")
     folder = model.folder or places.resolve(model.entry, artifacts, _refuse, say)
-    pooling = _pooling(model, folder)
+    pooling, after = _modules(model, folder)
     models.quiet()
     code = model.entry.get("trust_remote_code", False)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=code)
@@ -67,7 +69,8 @@ def load(model: Model, artifacts: Path, say: Say = nothing) -> Encoder:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Encoder(tokenizer, network.to(models.device()).eval(), pooling, _length(folder, config, tokenizer))
+    length = _length(folder, config, tokenizer)
+    return Encoder(tokenizer, network.to(models.device()).eval(), pooling, length, after.eval())
 
 
 def _refuse(source: Path, into: Path) -> None:
@@ -78,22 +81,44 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _pooling(model: Model, folder: Path) -> str:
-    """How the folder says that token vectors become one: mean where it says nothing."""
-    steps = [step["type"].rsplit(".", 1)[-1] for step in _read(folder / "modules.json")]
-    strange = [step for step in steps if step not in UNDERSTOOD]
-    if strange:
-        raise StepError(
-            f"{model.name}: its vectors go through {', '.join(strange)}, which is not supported. "
-            "Name an encoder that only pools and normalises, such as minilm."
-        )
-    asked = [
-        key for key, on in _read(folder / "1_Pooling/config.json").items() if key.startswith("pooling_mode") and on
+def _modules(model: Model, folder: Path) -> tuple[str, torch.nn.Module]:
+    """How the folder says that token vectors become one (mean where it says nothing), and what follows that."""
+    listed = [
+        (entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in _read(folder / "modules.json") or ()
     ]
-    names = [{"mean_tokens": "mean", "cls_token": "cls"}.get(key[13:], key[13:]) for key in asked] or ["mean"]
-    if len(names) > 1 or names[0] not in POOLINGS:
-        raise StepError(f"{model.name}: its pooling ({', '.join(names)}) is not supported ({', '.join(POOLINGS)} are).")
+    pooling, after = "mean", []
+    for kind, place in listed:
+        if kind == "Pooling":
+            pooling = _pooling(model, place)
+        elif kind == "Dense":
+            after.append(_dense(model, place))
+        elif kind not in ("Transformer", "Normalize"):
+            raise StepError(
+                f"{model.name}: its vectors go through {kind}, which is not supported. Name another encoder."
+            )
+    return pooling, torch.nn.Sequential(*after)
+
+
+def _pooling(model: Model, place: Path) -> str:
+    chosen = [key for key, on in _read(place / "config.json").items() if key.startswith("pooling_mode") and on]
+    names = [POOLINGS.get(key, key) for key in chosen] or ["mean"]
+    if len(names) > 1 or names[0] not in POOLINGS.values():
+        raise StepError(f"{model.name}: its pooling ({', '.join(names)}) is not supported. Name another encoder.")
     return names[0]
+
+
+def _dense(model: Model, place: Path) -> torch.nn.Module:
+    """A linear layer after the pooling, as the gtr models have one."""
+    said, weights = _read(place / "config.json"), place / "model.safetensors"
+    activation = str(said.get("activation_function", "Identity")).rsplit(".", 1)[-1]
+    if not said or activation not in ("Identity", "Tanh"):
+        raise StepError(
+            f"{model.name}: {place.name} is missing, or not understood ({activation}). Fetch the whole model, or name another encoder."
+        )
+    layer = torch.nn.Linear(said["in_features"], said["out_features"], bias=said.get("bias", True))
+    held = load_file(weights) if weights.is_file() else torch.load(place / "pytorch_model.bin", weights_only=True)
+    layer.load_state_dict({name.removeprefix("linear."): value.float() for name, value in held.items()})
+    return torch.nn.Sequential(layer, torch.nn.Tanh()) if activation == "Tanh" else layer
 
 
 def _length(folder: Path, config: Any, tokenizer: Any) -> int:
@@ -126,7 +151,7 @@ def _batch(encoder: Encoder, texts: list[str]) -> Vectors:
     asked = encoder.tokenizer(texts, truncation=True, max_length=encoder.length, padding=True, return_tensors="pt")
     asked = asked.to(encoder.network.device)
     vectors = _pool(encoder.network(**asked).last_hidden_state, asked["attention_mask"], encoder.pooling)
-    made: Vectors = torch.nn.functional.normalize(vectors, dim=1).float().cpu().numpy()
+    made: Vectors = torch.nn.functional.normalize(encoder.after(vectors.float().cpu()), dim=1).numpy()
     return made
 
 
@@ -138,10 +163,3 @@ def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden[torch.arange(len(mask), device=mask.device), (mask * places).argmax(dim=1)]
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
-
-
-def unit(vectors: NDArray[Any]) -> Vectors:
-    """Rows scaled to length one; a row of zeros stays."""
-    held = np.asarray(vectors, dtype=np.float32)
-    made: Vectors = held / np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-12)
-    return made

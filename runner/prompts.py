@@ -109,6 +109,10 @@ def uses(text: str, expression: bool = False) -> tuple[frozenset[Use], frozenset
         free = meta.find_undeclared_variables(tree) - set(environment.globals)
     except (ValueError, RecursionError, MemoryError) as error:
         raise TemplateSyntaxError(f"{_said(error)}", 1) from error
+    for node in tree.find_all((nodes.Filter, nodes.Test)):
+        known, what = (environment.filters, "filter") if isinstance(node, nodes.Filter) else (environment.tests, "test")
+        if node.name not in known:  # Jinja leaves this to the rendering where it stands inside an if
+            raise TemplateSyntaxError(f"No {what} named {node.name!r}.", node.lineno)
     found = frozenset(path for path in _paths(tree) if path[0] in free)
     sources: list[Any] = [node.template for kind in _INCLUDES for node in tree.find_all(kind)]
     return found, frozenset(str(source.value) for source in sources if isinstance(source, nodes.Const))

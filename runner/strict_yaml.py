@@ -108,9 +108,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[Mark, st
     """A mark and a sentence for what the YAML parser says, plainer where the usual slips are recognised."""
     place = error.problem_mark or error.context_mark
     lines = re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)
-    number = min(place.line, len(lines) - 1) if place else 0
-    line, column = lines[number], place.column if place else 0
-    mark = Mark(name, number + 1, column + 1)
+    number, column = (min(place.line, len(lines) - 1), place.column) if place else (0, 0)
+    line, mark = lines[number], Mark(name, number + 1, column + 1)
     said = str(error.problem or error.context or "not YAML")
     reference = _REFERENCE.search("\n".join(lines[max(0, number - 1) : number + 1]))
     if reference and ("{" in line or "[" in line):
@@ -180,9 +179,9 @@ class _Reader:
 
     def _opens(self, event: Any) -> _Open:
         self._count(event, 1, 1)
-        is_map = isinstance(event, yaml.MappingStartEvent)
         self._no_tag(event)
-        return _Open(Map(self.mark(event)) if is_map else Seq(self.mark(event)), event.anchor, self.values)
+        make = Map if isinstance(event, yaml.MappingStartEvent) else Seq
+        return _Open(make(self.mark(event)), event.anchor, self.values)
 
     def _closes(self, held: _Open) -> tuple[Any, Mark]:
         if held.anchor:

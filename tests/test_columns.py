@@ -159,14 +159,14 @@ LEARN = "  voice: {train: learn, model: base, "
             "steps.b.turns: needs column 'turns', which 'chats' does not provide",
         ),
         ("  b: {preprocess: find, from: chats, drop: x}\n", "unknown key 'drop'"),
-        ("  b: {preprocess: find, from: chats}\n", "steps.b: takes exactly one of take, against, and has none."),
+        ("  b: {preprocess: find, from: chats}\n", "steps.b: takes exactly one of take, against, and has none. Give one."),
         (
             "  b: {preprocess: find, from: chats, against: parts.train, take: {a: {from: chats}}}\n",
-            "steps.b: takes exactly one of take, against, and has take and against.",
+            "steps.b: takes exactly one of take, against, and has take and against. Keep one.",
         ),
         (
             "  b: {preprocess: find, from: chats, columns: {query: score}, against: chats}\n",
-            "steps.b needs text in column 'query', and it holds number. Map another: columns: {query: …}.",
+            "steps.b needs text in column 'query', and it holds numbers. Map another: columns: {query: …}.",
         ),
         (
             "  a: {preprocess: pairs, from: chats, other: id}\n  b: {preprocess: find, from: chats, take: {x: {from: a}}}\n",
@@ -174,7 +174,7 @@ LEARN = "  voice: {train: learn, model: base, "
         ),
         (
             "  v: {train: judge, from: parts, columns: {label: id}, model: base, predict: numbers}\n",
-            "steps.v.predict: 'numbers' needs list in column 'label', and it holds text.",
+            "steps.v.predict: 'numbers' needs lists in column 'label', and it holds text.",
         ),
         (
             "  v: {train: prefer, from: parts, model: base}\n",
@@ -260,7 +260,7 @@ def test_whole_rows_are_wrapped_into_columns(language: Language) -> None:
 
 def test_a_column_may_become_another_type(language: Language) -> None:
     text = EMPTY + "listed: text}\n  b: {preprocess: find, from: made, columns: {query: text}, against: chats}\n"
-    assert "needs text in column 'query', and it holds list" in language.errors(BASE + text)[0]
+    assert "needs text in column 'query', and it holds lists" in language.errors(BASE + text)[0]
 
 
 def test_columns_of_each_value_where_the_values_are_known(language: Language) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import IO, Any
 
@@ -34,13 +34,13 @@ def ready(texts: Iterable[str], spool: IO[bytes]) -> tuple[Vectors, list[str]]:
     return _mapped(spool, count, len(first)), []
 
 
-def embedded(step: Step, out: Out, texts: Collection[str], spool: IO[bytes]) -> tuple[Vectors, list[str]]:
+def embedded(step: Step, out: Out, texts: Iterable[str], total: int, spool: IO[bytes]) -> tuple[Vectors, list[str]]:
     """Vectors by the step's model."""
     from runner import embeddings
 
     encoder = embeddings.load(step.models["model"][0], step.artifacts, out.log)
     count = 0
-    with out.progress("embedding", len(texts)) as advance:
+    with out.progress("embedding", total) as advance:
         for batch in _batches(texts):
             spool.write(embeddings.embed(encoder, batch, advance).tobytes())
             count += len(batch)

@@ -63,7 +63,7 @@ def _batches(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]
 
 def _fold(signs: Keys, groups: Keys) -> Keys:
     """One number a band, mixed by multiplication (wrapping round at 64 bits)."""
-    made = groups[:, None] + np.arange(signs.shape[1], dtype=np.uint64)
+    made: Keys = np.add(groups[:, None], np.arange(signs.shape[1], dtype=np.uint64), dtype=np.uint64)
     for place in range(signs.shape[2]):
         made = (made ^ signs[:, :, place]) * np.uint64(0x9E3779B97F4A7C15)
         made ^= made >> np.uint64(29)

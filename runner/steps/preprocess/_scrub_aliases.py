@@ -12,21 +12,8 @@ from pathlib import Path
 from runner.errors import MachineError
 from runner.step import Step
 
-FIRST = """
-Abel Ada Aiko Alma Alva Amara Anouk Anselm Arlo Asta Aurel Beata Benno Bram Brisa Caio Calla Cato Cleo Dagny Dario Delia
-Dilan Edda Eero Elio Elke Emil Enzo Esme Ezra Fadil Farah Fern Flora Gala Gideon Greta Gwen Hedda Hiro Ida Ilka Imre Ines
-Inga Isko Ivo Jarek Jonna Juno Kaia Kalle Keiko Kian Lars Leda Leif Lena Lino Livia Lorin Lucia Luka Mabel Magnus Malin
-Mara Marek Mila Mirko Nadja Nella Nilo Noor Odin Oona Orla Otis Paloma Petra Pia Quinn Rafa Runa Sanna Selma Signe Soren
-Suri Tamsin Tarek Tilda Tobin Uma Ursa Valeska Vera Vito Wanda Yara Yuna Zeno Zora
-""".split()
-FAMILY = """
-Abara Ahlgren Albrecht Amsel Andrade Aoki Arden Baran Barlow Bastos Bekele Bergström Birk Boateng Brandt Cabral Calder Castel
-Chavez Corbin Dahl Danjuma Darzi Demir Dorn Duarte Eklund Elster Eriksen Falk Farkas Ferro Fiala Fontaine Galvan Garrick
-Gerlach Goto Gruber Haas Haddad Halloran Hartwig Hayashi Holm Ibarra Ilves Ito Jansson Jokinen Kaplan Karlsen Kato Keller
-Kessler Kimura Kovac Krause Laine Larkin Lehto Lindholm Lorca Madsen Marlow Mendes Mertens Moreau Nakata Navarro Nkosi
-Novak Nyman Okafor Olander Orsini Ozturk Pallas Peralta Pretorius Quist Ranta Reinholt Rocha Rostov Sato Seidel Silva
-Soares Stahl Tamm Thorne Tomasi Uddin Valdez Vasko Vidal Winther Yamane Yilmaz Zanetti Zeller
-""".split()
+FIRST = ["Abel", "Ada", "Aiko", "Alma", "Alva", "Amara", "Anouk", "Anselm", "Arlo", "Asta", "Aurel", "Beata", "Benno", "Bram", "Brisa", "Caio", "Calla", "Cato", "Cleo", "Dagny", "Dario", "Delia", "Dilan", "Edda", "Eero", "Elio", "Elke", "Emil", "Enzo", "Esme", "Ezra", "Fadil", "Farah", "Fern", "Flora", "Gala", "Gideon", "Greta", "Gwen", "Hedda", "Hiro", "Ida", "Ilka", "Imre", "Ines", "Inga", "Isko", "Ivo", "Jarek", "Jonna", "Juno", "Kaia", "Kalle", "Keiko", "Kian", "Lars", "Leda", "Leif", "Lena", "Lino", "Livia", "Lorin", "Lucia", "Luka", "Mabel", "Magnus", "Malin", "Mara", "Marek", "Mila", "Mirko", "Nadja", "Nella", "Nilo", "Noor", "Odin", "Oona", "Orla", "Otis", "Paloma", "Petra", "Pia", "Quinn", "Rafa", "Runa", "Sanna", "Selma", "Signe", "Soren", "Suri", "Tamsin", "Tarek", "Tilda", "Tobin", "Uma", "Ursa", "Valeska", "Vera", "Vito", "Wanda", "Yara", "Yuna", "Zeno", "Zora"]
+FAMILY = ["Abara", "Ahlgren", "Albrecht", "Amsel", "Andrade", "Aoki", "Arden", "Baran", "Barlow", "Bastos", "Bekele", "Bergström", "Birk", "Boateng", "Brandt", "Cabral", "Calder", "Castel", "Chavez", "Corbin", "Dahl", "Danjuma", "Darzi", "Demir", "Dorn", "Duarte", "Eklund", "Elster", "Eriksen", "Falk", "Farkas", "Ferro", "Fiala", "Fontaine", "Galvan", "Garrick", "Gerlach", "Goto", "Gruber", "Haas", "Haddad", "Halloran", "Hartwig", "Hayashi", "Holm", "Ibarra", "Ilves", "Ito", "Jansson", "Jokinen", "Kaplan", "Karlsen", "Kato", "Keller", "Kessler", "Kimura", "Kovac", "Krause", "Laine", "Larkin", "Lehto", "Lindholm", "Lorca", "Madsen", "Marlow", "Mendes", "Mertens", "Moreau", "Nakata", "Navarro", "Nkosi", "Novak", "Nyman", "Okafor", "Olander", "Orsini", "Ozturk", "Pallas", "Peralta", "Pretorius", "Quist", "Ranta", "Reinholt", "Rocha", "Rostov", "Sato", "Seidel", "Silva", "Soares", "Stahl", "Tamm", "Thorne", "Tomasi", "Uddin", "Valdez", "Vasko", "Vidal", "Winther", "Yamane", "Yilmaz", "Zanetti", "Zeller"]
 
 
 class Aliases:
@@ -34,8 +21,8 @@ class Aliases:
 
     def __init__(self, key: bytes, avoid: Collection[str] = ()) -> None:
         self._key = key
-        self._first = [name for name in FIRST if name.lower() not in avoid]
-        self._family = [name for name in FAMILY if name.lower() not in avoid]
+        self._first = [name for name in FIRST if name.lower() not in avoid] or FIRST
+        self._family = [name for name in FAMILY if name.lower() not in avoid] or FAMILY
 
     def _digest(self, category: str, value: str) -> bytes:
         return hmac.new(self._key, f"{category}\n{value}".encode(), hashlib.sha256).digest()

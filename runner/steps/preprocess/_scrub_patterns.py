@@ -43,16 +43,16 @@ SECRET = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}|\b\d{8,10}:[\w-]{35}\b|\b[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}",
     re.DOTALL,
 )
-SPOKEN = re.compile(
+SPOKEN = re.compile(  # with the word before it: a value alone, once removed, would make the next word one
     r"(?i)\b(?:passwor[dt]|passwd|pwd|kennwort|contraseña|senha|mot de passe|пароль|密码|密碼|パスワード|비밀번호|api[ _-]?key)"
-    r"\s*(?:is|ist|es|est|:|=|：)\s*(\S+)"
+    r"(?:\s*[:=：]\s*\S+|\s+(?:is|ist|est|es)\s+(?=\S*[\d!@#$%^&*])\S+)"
 )
 
 
 def patterns(text: str) -> Iterator[Span]:
     """Everything in a text that has one of the shapes; spans may overlap."""
     yield from (Span(*found.span(), "secrets") for found in SECRET.finditer(text))
-    yield from (Span(*found.span(1), "secrets") for found in SPOKEN.finditer(text))
+    yield from (Span(*found.span(), "secrets") for found in SPOKEN.finditer(text))
     if "@" in text:
         yield from (Span(*found.span(), "emails") for found in EMAIL.finditer(text))
         yield from (Span(*found.span(), "handles") for found in HANDLE.finditer(text))
@@ -69,7 +69,9 @@ def patterns(text: str) -> Iterator[Span]:
 def _urls(text: str) -> Iterator[Span]:
     for found in URL.finditer(text):
         address = found[0]
-        while address and address[-1] in URL_END and not (address[-1] == ")" and "(" in address):
+        while (
+            address and address[-1] in URL_END and not (address[-1] == ")" and address.count("(") >= address.count(")"))
+        ):
             address = address[:-1]
         yield Span(found.start(), found.start() + len(address), "urls")
 

@@ -34,7 +34,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     method, DataError where a row has no text or its group is unknown.
     """
     above = _above(step)
-    parts = [part for part in HELD_OUT_FIRST if part in step.parts()] or [None]
+    parts: list[str | None] = [part for part in HELD_OUT_FIRST if part in step.parts()] or [None]
     with Shelf(out.folder) as shelf:
         texts = _Texts(step, parts, shelf)
         found, notes = _search(step, out, texts, above)
@@ -152,7 +152,7 @@ def _search(step: Step, out: Out, texts: _Texts, above: float) -> tuple[dict[int
 
         with tempfile.TemporaryFile(dir=out.folder) as spool:
             vectors, notes = (
-                _meaning.ready(texts, spool) if _ready(step) else _meaning.embedded(step, out, texts, spool)
+                _meaning.ready(texts, spool) if _ready(step) else _meaning.embedded(step, out, texts, len(texts), spool)
             )
             first = _meaning.first_alike(vectors, texts.groups, above)
     pairs = zip(texts.rows, first.tolist(), strict=True)

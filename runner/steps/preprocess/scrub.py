@@ -14,7 +14,7 @@ from runner.steps.preprocess._expressions import where
 from runner.steps.preprocess._same import listed
 from runner.steps.preprocess._scrub_aliases import Aliases, key_of
 from runner.steps.preprocess._scrub_patterns import patterns
-from runner.steps.preprocess._scrub_people import COLUMNS, People, identity_of
+from runner.steps.preprocess._scrub_people import COLUMNS, People
 from runner.steps.preprocess._scrub_text import ORDER, Detect, DropError, ResidueError, Scrubber
 
 UNTOUCHED = ("id", "source", "time", "role", "reply_to", "edited")
@@ -28,17 +28,17 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     DataError where something still matches afterwards, StepError for an unknown region or speaker.
     """
     people = People()
-    if step.params["speakers"] == "pseudonym" or step.params["handles"] != "keep":
-        for part in step.parts() or (None,):
-            for row in step.rows(part):
-                people.learn(row)
-    scrubber = _scrubber(step, people)
+    for part in step.parts() or (None,):
+        for row in step.rows(part):
+            people.learn(row)
+    aliases = Aliases(key_of(step), avoid=people.words())
+    scrubber = _scrubber(step, people, aliases)
     sources: Counter[str] = Counter()
     for part in step.parts() or (None,):
         with out.rows(part) as rows:
             for row in step.rows(part):
                 try:
-                    rows.write(_scrubbed(row, people, scrubber))
+                    rows.write(_scrubbed(row, people, scrubber, aliases))
                 except DropError as found:
                     out.reject(row, f"holds {found}")
                 except ResidueError as found:
@@ -51,7 +51,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     return _facts(people, scrubber, sources)
 
 
-def _scrubber(step: Step, people: People) -> Scrubber:
+def _scrubber(step: Step, people: People, aliases: Aliases) -> Scrubber:
     """Everything that finds and replaces, the people renamed. Phone numbers' library is loaded only where it is used."""
     actions = {category: step.params[category] for category in ORDER}
     detectors: list[Detect] = [patterns]
@@ -60,12 +60,8 @@ def _scrubber(step: Step, people: People) -> Scrubber:
 
         regions = _scrub_phones.known_regions(step.name, listed(step.params.get("region")))
         detectors.append(lambda text: _scrub_phones.phones(text, regions))
-    if "pseudonym" in actions.values():
-        aliases = Aliases(key_of(step), avoid=people.words())
-        scrubber = Scrubber(detectors, actions, aliases.instead)
-        people.give_aliases(aliases, _kept(step, people, scrubber))
-    else:
-        scrubber = Scrubber(detectors, actions, lambda category, value: "")
+    scrubber = Scrubber(detectors, actions, aliases.instead)
+    people.give_aliases(aliases, _kept(step, people, scrubber))
     detectors.append(people.find)
     return scrubber
 
@@ -81,21 +77,19 @@ def _kept(step: Step, people: People, scrubber: Scrubber) -> set[str]:
             )
         kept |= found
     if step.params["speakers"] == "keep":
-        kept |= {who for who, person in people.people.items() if not any(map(scrubber.holds, person.names))}
+        kept |= {who for who, person in people.people.items() if not any(map(scrubber.holds, person.spoken()))}
     return kept
 
 
-def _scrubbed(row: Row, people: People, scrubber: Scrubber) -> Row:
+def _scrubbed(row: Row, people: People, scrubber: Scrubber, aliases: Aliases) -> Row:
     made = {}
     for column, value in row.items():
         if column in UNTOUCHED:
             made[column] = value
-        elif column in COLUMNS and (people.people or column != "author"):
+        elif column in COLUMNS:
             made[column] = _named(column, value, row, people)
         elif column == "conversation" and isinstance(value, str):
-            made[column] = (
-                f"conversation-{scrubber.instead('conversation', value)[-9:-1]}" if scrubber.holds(value) else value
-            )
+            made[column] = f"conversation-{aliases.code(column, value)}" if scrubber.holds(value) else value
         else:
             made[column] = _deep(value, scrubber)
     return made
