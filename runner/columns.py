@@ -67,7 +67,10 @@ def follow(nodes: list[Node], known: Names, problems: Problems) -> dict[str, Flo
         step = _Through(node, known, flows, problems, keys, seen, start(node, seen))
         flows[node.name] = step.go()
         # One problem is enough: nothing is said of what follows from it.
-        flows[node.name].anything |= problems.count > before
+        upstream = (rows.node.name for held in node.rows.values() for rows in held)
+        lost = problems.count > before or bool(node.partial) or any(flows[name].lost for name in upstream)
+        flows[node.name].lost |= lost
+        flows[node.name].anything |= lost
     return flows
 
 

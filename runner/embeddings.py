@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from runner import models, places
 from runner.errors import StepError
@@ -61,7 +61,7 @@ def load(model: Model, artifacts: Path, say: Say = nothing) -> Encoder:
     models.quiet()
     code = model.entry.get("trust_remote_code", False)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=code)
-    kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+    kind = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
     try:
         network = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=code)
     except (OSError, ValueError) as error:
@@ -101,7 +101,7 @@ def _modules(model: Model, folder: Path) -> tuple[str, torch.nn.Module]:
 
 def _pooling(model: Model, place: Path) -> str:
     chosen = [key for key, on in _read(place / "config.json").items() if key.startswith("pooling_mode") and on]
-    names = [POOLINGS.get(key, key) for key in chosen] or ["mean"]
+    names: list[str] = [POOLINGS.get(key, key) for key in chosen] or ["mean"]
     if len(names) > 1 or names[0] not in POOLINGS.values():
         raise StepError(f"{model.name}: its pooling ({', '.join(names)}) is not supported. Name another encoder.")
     return names[0]

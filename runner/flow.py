@@ -22,6 +22,7 @@ class Flow:
     values:   all the values that a column can have, where that is known
     words:    the most words in a column, where that is known
     prompts:  the prompts with which the rows became messages
+    lost:     true where something wrong came before, so that nothing can be said of these rows
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Flow:
     values: dict[str, list[Any]] = field(default_factory=dict)
     words: dict[str, int] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
+    lost: bool = False
 
     @property
     def prompt(self) -> str | None:
@@ -41,7 +43,7 @@ class Flow:
     def copy(self) -> Flow:
         tests = {part: dict(held) for part, held in self.tests.items()}
         known = (dict(self.columns), self.anything, self.parts, tests, self.split)
-        return Flow(*known, dict(self.values), dict(self.words), self.prompts)
+        return Flow(*known, dict(self.values), dict(self.words), self.prompts, self.lost)
 
     def top(self) -> list[str]:
         """The names of the columns themselves."""
@@ -109,18 +111,19 @@ def incoming(node: Node, path: str, flows: dict[str, Flow], problems: Problems) 
     """The rows that a step reads by one of its keys, joined."""
     references = [rows for rows in node.rows.get(path, []) if rows.node.name in flows]
     joined = [_one(node, path, rows, flows[rows.node.name], problems) for rows in references]
-    if len({bool(flow.parts) for flow in joined}) > 1:
+    if len({bool(flow.parts) for flow in joined if not flow.lost}) > 1:
         split = next(flow.split for flow in joined if flow.parts)
         advice = f"Name a part ({split}.train), or split later."
         problems.add(references[0].mark, f"{node.where}.{path}: joins a whole split with plain rows. {advice}")
-    if not joined:
-        return Flow(anything=bool(node.rows.get(path)))
-    return joined[0] if len(joined) == 1 else _joined(joined)
+    lost = path in node.partial or len(joined) < len(node.rows.get(path, [])) or any(flow.lost for flow in joined)
+    made = joined[0] if len(joined) == 1 else _joined(joined) if joined else Flow()
+    made.lost, made.anything = lost, made.anything or lost
+    return made
 
 
 def _one(node: Node, path: str, rows: Rows, flow: Flow, problems: Problems) -> Flow:
     made = flow.copy()
-    if rows.part and rows.part not in flow.parts:
+    if rows.part and rows.part not in flow.parts and not flow.lost:
         written = rows.node.instance.written
         has = f"it has: {', '.join(flow.parts)}" if flow.parts else "it is not split"
         advice = "Name another, or let the split make it."

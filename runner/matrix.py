@@ -51,12 +51,17 @@ def lists(doc: Map) -> Lists:
 
 
 def check_lists(doc: Map, problems: Problems) -> None:
-    """Every value of a list stands in it once."""
-    held = doc.get("matrix")
+    """Every value of a list stands in it once: in those at the top, and in those of one step."""
+    _check_once(doc.get("matrix"), "matrix", problems)
+    for name, step in (doc.get("steps") or {}).items():
+        _check_once(step.get("matrix"), f"steps.{name}.matrix", problems)
+
+
+def _check_once(held: Any, where: str, problems: Problems) -> None:
     for name, values in held.items() if isinstance(held, Map) else ():
         for place, value in enumerate(values):
             if shown(value) in map(shown, values[:place]):
-                problems.add(values.items_at[place], f"matrix.{name}: '{shown(value)}' stands here twice. Remove one.")
+                problems.add(values.items_at[place], f"{where}.{name}: '{shown(value)}' stands here twice. Remove one.")
 
 
 def expand(name: str, step: Map, mark: Mark, declared: Lists, problems: Problems) -> list[Instance]:
@@ -77,6 +82,8 @@ def expand(name: str, step: Map, mark: Mark, declared: Lists, problems: Problems
         instance.body = filler.fill(body, f"steps.{name}", mark)
         made.append(instance)
     names = [instance.name for instance in made]
+    if any(len(set(map(shown, values))) < len(values) for values in over.values()):
+        return []  # check_lists says so
     if len(set(names)) < len(names):
         twice = next(one for one in names if names.count(one) > 1)
         advice = "Make the values of its matrix differ in letters or digits."

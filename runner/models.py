@@ -74,6 +74,7 @@ def ensure_bundled(name: str, artifacts: Path, say: Say = nothing) -> Path:
 
 
 def _dequantise(source: Path, folder: Path) -> None:
+    quiet()
     place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     with redirect_stderr(StringIO()):  # a progress bar that cannot be turned off
         network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)

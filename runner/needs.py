@@ -96,9 +96,15 @@ def _remedy(node: Node, lacks: list[str]) -> str:
 def _check_types(node: Node, wanted: dict[str, Any], where: str, flow: Flow, problems: Problems) -> None:
     for name, kinds in wanted.items():
         if flow.has(name) and not flow.reads_as(name, kinds):
-            said = f"{node.where}{where} needs {' or '.join(kinds)} in column '{name}'"
+            said = f"{node.where}{where} needs {' or '.join(map(_many, kinds))} in column '{name}'"
             mark = node.mark(where.split(":", maxsplit=1)[0].strip(".") or "from")
-            problems.add(mark, f"{said}, and it holds {flow.columns[name]}. Map another: columns: {{{name}: …}}.")
+            problems.add(
+                mark, f"{said}, and it holds {_many(flow.columns[name])}. Map another: columns: {{{name}: …}}."
+            )
+
+
+def _many(kind: str) -> str:
+    return kind if kind == "text" else f"{kind}s"
 
 
 def check_columns(node: Node, found: Found, flow: Flow, problems: Problems) -> None:
@@ -130,6 +136,6 @@ def check_one_of(node: Node, problems: Problems) -> None:
     keys = node.fragment.get("x-one-of", [])
     held = [key for key in keys if node.body.get(key) not in (None, False)]
     if keys and len(held) != 1:
-        has = f"has {' and '.join(held)}" if held else "has none"
-        message = f"{node.where}: takes exactly one of {', '.join(keys)}, and {has}."
+        has = f"has {' and '.join(held)}. Keep one." if held else "has none. Give one."
+        message = f"{node.where}: takes exactly one of {', '.join(keys)}, and {has}"
         problems.add(node.body.keys_at[held[1]] if held else node.instance.mark, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -121,7 +122,8 @@ class Specs:
 
     def _variables(self, node: Node) -> tuple[set[str], set[str]]:
         """The variables and the texts that a step's prompts and expressions use."""
-        held = [text for name in node.prompts.values() for turn in self.prompt(name)["turns"] for text in turn.values()]
+        named = [*node.prompts.values(), *(name for use in node.decodings.values() for name in use.prompts.values())]
+        held = [text for name in named for turn in self.prompt(name)["turns"] for text in turn.values()]
         held += list(self.recipe.includes.values()) if held else []
         paths = [path for text in held for path in prompts.uses(text)[0]]
         for item in walk(node.body, node.fragment):
@@ -213,10 +215,9 @@ class Specs:
 def material(spec: Spec) -> Any:
     """What a key is made of: no names, no paths, nothing that is default or does not change the output."""
     fragment = schema.fragment(spec["verb"], spec["kind"])
-    params = schema.without_defaults(fragment, spec["params"])
-    for path, ref in _refs(fragment):
-        if ref != "models":
-            _drop(params, path)
+    params = copy.deepcopy(schema.without_defaults(fragment, spec["params"]))
+    for path in _named(spec):
+        _drop(params, path)
     return {
         **{key: spec[key] for key in ("verb", "kind", "revision", "matrix", "texts", "files")},
         "params": params,
@@ -240,8 +241,8 @@ def model_material(model: Spec) -> Spec:
 
 
 def _decoding_material(decoding: Spec) -> Spec:
-    params = schema.without_defaults(schema.mode(decoding["mode"]), decoding["params"])
-    for path, _ in _refs(schema.mode(decoding["mode"])):
+    params = copy.deepcopy(schema.without_defaults(schema.mode(decoding["mode"]), decoding["params"]))
+    for path in _named(decoding):
         _drop(params, path)
     models = {path: [model_material(one) for one in held] for path, held in decoding["models"].items()}
     return {
@@ -256,19 +257,25 @@ def _unnamed(prompt: Spec) -> Spec:
     return {key: value for key, value in prompt.items() if key != "name"}
 
 
-def _refs(fragment: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    for key, held in fragment.get("properties", {}).items():
-        here = f"{path}.{key}" if path else key
-        if "x-ref" in held:
-            yield here, held["x-ref"]
-        yield from _refs(held, here)
+def _named(spec: Spec) -> Iterator[str]:
+    """The keys of a step or a decoding that hold names of others. Several models keep theirs: their rows carry them."""
+    for section in ("inputs", "prompts", "decodings"):
+        yield from spec.get(section, {})
+    yield from (path for path, models in spec["models"].items() if not isinstance(_at(spec["params"], path), list))
+    yield "folder"
+
+
+def _at(params: Any, path: str) -> Any:
+    for key in path.split("."):
+        params = params.get(key) if isinstance(params, dict) else None
+    return params
 
 
 def _drop(params: dict[str, Any], path: str) -> None:
-    *above, last = path.split(".")
-    for key in above:
-        params = params.get(key) or {}
-    params.pop(last, None)
+    above, _, last = path.rpartition(".")
+    held = _at(params, above) if above else params
+    if isinstance(held, dict):
+        held.pop(last, None)
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,10 @@ _LONG = re.compile(r"'([^']{100})[^']*'")
 MOST_NAMES = 20  # shown where nothing is near
 
 
+ALL = ""  # in Lost: a whole section
+Lost = set[tuple[str, str]]  # (section, name) of what is wrong, so that nothing is said of what merely names it
+
+
 class Mark(NamedTuple):
     """A place: a file with line and column, both from 1, or a command-line value with line 0."""
 
@@ -86,11 +90,16 @@ def _line(message: str) -> str:
     return _LONG.sub(r"'\1…'", message.replace("\n", "\\n"))
 
 
+def near(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The one name that a word is a slip of, [] where there is none."""
+    return difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
+
+
 def suggest(word: str, known: Iterable[str], list_all: str = "Known", cutoff: float = 0.6) -> str:
     """' Did you mean 'x'?' where something is near, else a list of what there is, else ''."""
     names = sorted(set(map(str, known)))
-    near = difflib.get_close_matches(word, names, n=1, cutoff=cutoff)
-    if near:
-        return f" Did you mean '{near[0]}'?"
+    meant = near(word, names, cutoff)
+    if meant:
+        return f" Did you mean '{meant[0]}'?"
     shown = names if len(names) <= MOST_NAMES else [*names[:MOST_NAMES], "…"]
     return f" {list_all}: {', '.join(shown)}." if names else ""

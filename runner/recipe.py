@@ -16,10 +16,10 @@ from runner.chats import Chat, check_chats
 from runner.errors import RecipeError
 from runner.flow import Flow
 from runner.folders import check_folder
-from runner.problems import Invalid, Mark, Problem, Problems, suggest
+from runner.problems import ALL, Invalid, Lost, Mark, Problem, Problems, suggest
 from runner.references import Names, Node
 from runner.resolve import resolve
-from runner.strict_yaml import Map
+from runner.strict_yaml import Map, Seq
 
 FOLDER = Path("recipes")
 MOST_STEPS = 5000
@@ -67,8 +67,8 @@ def every() -> list[Path]:
 def load(path: Path, variant: Sequence[str] = (), settings: Sequence[str] = ()) -> Recipe:
     """Read and prove a recipe with the variants and settings named. Raises Invalid with every problem found."""
     problems = Problems()
-    doc = _document(path, problems)
-    recipe = _expanded(doc, path, variant, settings, problems)
+    doc, lost = _document(path, problems)
+    recipe = _expanded(doc, lost, path, variant, settings, problems)
     problems.raise_errors()
     assert recipe is not None
     recipe.warnings = problems.warnings
@@ -79,19 +79,19 @@ def check(path: Path) -> list[Problem]:
     """Every problem of a recipe, alone and with each of its variants; warnings too."""
     problems = Problems()
     try:
-        doc = _document(path, problems)
+        doc, lost = _document(path, problems)
     except Invalid as invalid:
         return invalid.problems
-    _expanded(doc, path, (), (), problems)
+    _expanded(doc, lost, path, (), (), problems)
     for name in doc.get("variants") or {}:
         with_it = Problems()
-        _expanded(doc, path, (name,), (), with_it)
+        _expanded(doc, lost, path, (name,), (), with_it)
         problems.include(problem for problem in with_it if not problem.warning)
     return list(problems)
 
 
-def _document(path: Path, problems: Problems) -> Map:
-    """The file as a mapping of the right shape. Raises Invalid where nothing more can be said of it."""
+def _document(path: Path, problems: Problems) -> tuple[Map, Lost]:
+    """The file as a mapping of the right shape, without what of it is not. Raises Invalid where nothing is left to check."""
     doc = strict_yaml.read(path, _shown(path))
     mark = Mark(_shown(path), 1, 1)
     secrets.check(doc, problems)
@@ -99,11 +99,13 @@ def _document(path: Path, problems: Problems) -> Map:
     if isinstance(doc, Map) and "recipe" in doc and doc["recipe"] != 1:
         message = "recipe: this runner reads version 1 of the language. Write `recipe: 1`."
         raise Invalid([Problem(doc.values_at["recipe"], message)])
-    shape.check_document(doc, mark, problems)
+    if not isinstance(doc, Map):
+        raise Invalid([Problem(mark, "not a recipe. Begin with `recipe: 1` and `steps:`.")])
+    lost = shape.check_document(doc, problems)
     _check_name(path, mark, problems)
-    problems.raise_errors()
-    assert isinstance(doc, Map)
-    return variants.written_out(doc)
+    if not isinstance(doc.get("steps"), Map):
+        problems.raise_errors()
+    return variants.written_out(shape.without(doc, lost)), lost
 
 
 def _shown(path: Path) -> str:
@@ -128,25 +130,23 @@ def _check_name(path: Path, mark: Mark, problems: Problems) -> None:
 
 
 def _expanded(
-    doc: Map, path: Path, variant: Sequence[str], settings: Sequence[str], problems: Problems
-) -> Recipe | None:
-    """The recipe with its patches, expanded and resolved; None where its shape stops that."""
-    before = problems.count
-    patched = _patched(doc, variant, settings, problems)
-    nodes = _nodes(patched, problems) if problems.count == before else []
-    if problems.count > before:
-        return None
-    known = Names(patched, nodes, matrix.lists(patched))
+    doc: Map, lost: Lost, path: Path, variant: Sequence[str], settings: Sequence[str], problems: Problems
+) -> Recipe:
+    """The recipe with its patches, expanded and resolved, as far as it is right."""
+    lost = set(lost)
+    patched = _patched(doc, lost, variant, settings, problems)
+    nodes = _nodes(patched, lost, problems)
+    known = Names(patched, nodes, matrix.lists(patched), lost)
     for node in nodes:
         resolve(node, known, problems)
         check_folder(node, problems)
     includes = _includes(patched, path, problems)
     chats, entries = check_chats(known, problems)
-    ordered = graph.in_order(nodes, problems) if problems.count == before else []
+    ordered = graph.in_order(nodes, problems)
     flows = columns.follow(ordered, known, problems)
-    for chat in chats.values() if problems.count == before else ():
+    for chat in chats.values() if len(flows) == len(nodes) else ():
         chat.check(known, flows, problems)
-    if problems.count == before:
+    if not problems.count:
         graph.check_lengths([*ordered, *entries], problems)
         graph.check_unused(known, entries, problems)
     title = str(patched.get("title") or path.stem)
@@ -154,12 +154,11 @@ def _expanded(
     return Recipe(*held)
 
 
-def _patched(doc: Map, variant: Sequence[str], settings: Sequence[str], problems: Problems) -> Map:
-    """The recipe with variants and settings merged in, its shape checked again."""
-    before = problems.count
+def _patched(doc: Map, lost: Lost, variant: Sequence[str], settings: Sequence[str], problems: Problems) -> Map:
+    """The recipe with variants and settings merged in, its shape checked again; `lost` grows by what of it is wrong."""
     patched = doc
     for name in variant:
-        patched = variants.with_variant(patched, name, problems)
+        patched = variants.with_variant(patched, name, problems, lost)
     for setting in settings:
         try:
             patch, _ = variants.set_patch(setting)
@@ -167,22 +166,30 @@ def _patched(doc: Map, variant: Sequence[str], settings: Sequence[str], problems
             problems.include(invalid.problems)
             continue
         secrets.check(patch, problems)
-        patched = variants.patched(patched, patch, "", problems)
-    if patched is not doc and problems.count == before:
-        shape.check_document(patched, patched.mark, problems, since=doc)
+        patched = variants.patched(patched, patch, "", problems, lost)
+    if patched is not doc:
+        lost |= shape.check_document(patched, problems, since=doc)
+        patched = shape.without(patched, lost)
     return patched
 
 
-def _nodes(doc: Map, problems: Problems) -> list[Node]:
-    """Every step, `like:` and `matrix:` written out."""
+def _nodes(doc: Map, lost: Lost, problems: Problems) -> list[Node]:
+    """Every step, `like:` and `matrix:` written out; those that cannot be are added to `lost`."""
     declared = matrix.lists(doc)
     matrix.check_lists(doc, problems)
-    steps = variants.with_likes(doc["steps"], problems)
+    written = doc.get("steps") or Map(doc.mark)
+    steps = variants.with_likes(written, problems, lost)
+    lost |= {("steps", name) for name in written if name not in steps}
     instances: list[matrix.Instance] = []
     for name, step in steps.items():
-        if "like" in doc["steps"][name] and not shape.check_step(step, name, doc, problems):
+        if "like" in written[name] and not shape.check_step(step, name, doc, problems):
+            lost.add(("steps", name))
             continue
-        instances += _instances(name, step, steps.keys_at[name], declared, doc, problems)
+        made = (
+            [] if _runs_over_lost(step, lost) else _instances(name, step, steps.keys_at[name], declared, doc, problems)
+        )
+        lost |= set() if made else {("steps", name)}
+        instances += made
         if len(instances) > MOST_STEPS:
             message = f"steps.{name}: with this, more than {MOST_STEPS:,} steps. Run over fewer lists."
             problems.add(steps.keys_at[name], message)
@@ -190,6 +197,12 @@ def _nodes(doc: Map, problems: Problems) -> list[Node]:
     _check_names(doc, instances, problems)
     held = [(one, schema.verb_of(one.body)) for one in instances]
     return [Node(one, verb, one.body[verb], schema.fragment(verb, one.body[verb])) for one, verb in held if verb]
+
+
+def _runs_over_lost(step: Map, lost: Lost) -> bool:
+    """Whether a step runs over a list that is wrong, of which enough is said."""
+    over = step.get("matrix")
+    return isinstance(over, Seq) and any({("matrix", str(name)), ("matrix", ALL)} & lost for name in over)
 
 
 def _instances(

@@ -9,7 +9,7 @@ from typing import Any
 from runner import schema
 from runner.fields import walk
 from runner.matrix import Instance, Lists, Values
-from runner.problems import Mark
+from runner.problems import ALL, Lost, Mark
 from runner.strict_yaml import Map
 
 ROW_VERBS = ("preprocess", "generate", "evaluate")
@@ -90,6 +90,7 @@ class Node:
     prompts: dict[str, str] = field(default_factory=dict)
     decodings: dict[str, DecodingUse] = field(default_factory=dict)
     folder: str | None = None
+    partial: set[str] = field(default_factory=set)  # the keys of which something could not be found
 
     @property
     def name(self) -> str:
@@ -124,8 +125,9 @@ class Node:
 class Names:
     """Everything that has a name in one expanded recipe."""
 
-    def __init__(self, doc: Map, nodes: list[Node], declared: Lists) -> None:
+    def __init__(self, doc: Map, nodes: list[Node], declared: Lists, lost: Lost) -> None:
         self.doc = doc
+        self.lost = lost
         self.declared = declared
         self.nodes = nodes
         self.exact = {node.name: node for node in nodes}
@@ -133,6 +135,10 @@ class Names:
         for node in nodes:
             self.written.setdefault(node.instance.written, []).append(node)
         self.used: set[tuple[str, str]] = set()
+
+    def is_lost(self, name: str, *sections: str) -> bool:
+        """Whether a name is that of something wrong, of which enough is said."""
+        return any({(section, name), (section, ALL)} & self.lost for section in sections)
 
     def section(self, name: str) -> Map:
         held = self.doc.get(name)

@@ -41,8 +41,9 @@ class _Asker:
     def resolve(self, found: Found, where: str) -> None:
         ref, node = found.schema["x-ref"], self.node
         if ref == "rows":
-            rows = [one for name, mark in words(found) for one in self.rows(name, mark, where)]
-            node.rows[found.path] = rows
+            named = [self.rows(name, mark, where) for name, mark in words(found)]
+            node.rows[found.path] = [one for rows in named for one in rows]
+            node.partial |= {found.path} if not all(named) else set()
         elif ref in ("model", "models"):
             node.models[found.path] = self.models(found, where)
         elif ref == "prompt":
@@ -59,7 +60,9 @@ class _Asker:
     def rows(self, name: str, mark: Mark, where: str) -> list[Rows]:
         step, _, part = name.partition(".")
         nodes = self.known.steps(step, self.node.instance)
-        makers = self.known.written_by(ROW_VERBS)
+        makers = self.known.written_by(ROW_VERBS) | {name for section, name in self.known.lost if section == "steps"}
+        if not nodes and self.known.is_lost(step, "steps", "models"):
+            return []
         if not nodes and step in self.known.written:
             self.problems.add(mark, f"{where}: '{step}' runs over other values than this step: none of it is meant.")
         elif not nodes:
@@ -96,6 +99,8 @@ class _Asker:
             self.known.used.add(("models", name))
             return [ModelUse(name, entries[name], None, mark)]
         nodes = self.known.steps(name, self.node.instance)
+        if not nodes and self.known.is_lost(name, "steps", "models"):
+            return []
         if nodes and nodes[0].verb in MODEL_VERBS:
             return [ModelUse(node.name, None, node, mark) for node in nodes]
         if nodes:
@@ -129,7 +134,7 @@ class _Asker:
 
     def prompt(self, found: Found, where: str) -> str:
         name, prompts = str(found.value), self.known.section("prompts")
-        if name not in prompts:
+        if name not in prompts and not self.known.is_lost(name, "prompts"):
             advice = suggest(name, prompts, "Prompts") or " Write it under prompts:."
             self.problems.add(found.mark, f"{where}: no prompt '{name}'.{advice}")
         self.known.used.add(("prompts", name))
@@ -138,11 +143,13 @@ class _Asker:
     def chats(self, found: Found, where: str) -> None:
         entries = self.known.section("chat")
         for name, mark in words(found):
-            if name not in entries:
+            if name not in entries and not self.known.is_lost(name, "chat"):
                 self.problems.add(mark, f"{where}: no chat '{name}'.{suggest(name, entries, 'Chats')}")
 
     def decoding(self, found: Found, where: str) -> DecodingUse | None:
         name, entries = str(found.value), self.known.section("decoding")
+        if self.known.is_lost(name, "decoding"):
+            return None
         if name not in entries:
             advice = suggest(name, entries, "Decodings") or " Write it under decoding:."
             self.problems.add(found.mark, f"{where}: no decoding '{name}'.{advice}")

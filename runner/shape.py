@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from runner.problems import Mark, Problems, suggest
+from runner.problems import ALL, Lost, Problems, near, suggest
 from runner.schema import VERBS, document, kinds, modes, validator, verb_of
 from runner.strict_yaml import Map, Seq
 from runner.wording import Path, key_mark, leaves, say, show
@@ -15,35 +15,57 @@ from runner.wording import Path, key_mark, leaves, say, show
 _CLOSED = ("matrix", "like")  # decide which steps there are, so no ${…} may stand there
 
 
-def check_document(doc: Any, mark: Mark, problems: Problems, since: Map | None = None) -> bool:
-    """Check a whole recipe's shape. In steps and decoding `${…}` may stand for any value: it is checked once filled in.
+def check_document(doc: Map, problems: Problems, since: Map | None = None) -> Lost:
+    """Check a whole recipe's shape; returns what of it cannot be used. In steps and decoding `${…}` may stand for any
+    value: it is checked once filled in.
 
     `since` is the recipe that `doc` was patched from, known to be right: what it shares with that is not checked again.
     """
-    if not isinstance(doc, Map):
-        problems.add(mark, "not a recipe. Begin with `recipe: 1` and `steps:`.")
-        return False
-    before = problems.count
-    _check("document", doc, (), doc, problems, final=True)
+    lost = _outline(doc, problems)
     for section, held in document()["properties"].items():
         if held.get("x-names") and isinstance(doc.get(section), Map):
-            _names(doc, section, problems)
-    for name, value in _entries(doc, "models", since):
-        _check(
-            "entry:endpoint" if "endpoint" in value else "entry:load",
-            value,
-            ("models", name),
-            doc,
-            problems,
-            final=True,
-        )
+            lost |= {(section, name) for name in _names(doc, section, problems)}
+    for section, check in _ENTRIES.items():
+        for name, value in _entries(doc, section, since):
+            lost |= set() if check(value, name, doc, problems) else {(section, name)}
     for path, turn in _turns(doc, since):
-        _check("entry:prompt", turn, path, doc, problems, final=True)
-    for name, value in _entries(doc, "decoding", since):
-        check_decoding(value, ("decoding", name), doc, problems)
-    for name, value in _entries(doc, "steps", since):
-        check_step(value, name, doc, problems)
-    return problems.count == before
+        if not _check("entry:prompt", turn, path, doc, problems, final=True):
+            lost.add(("prompts", str(path[1])))
+    return lost
+
+
+def _outline(doc: Map, problems: Problems) -> Lost:
+    """Check the file down to its entries, which have schemas of their own."""
+    sections = document()["properties"]
+    lost: Lost = {(section, ALL) for key in doc if key not in sections for section in near(key, sections)}
+    for error in validator("document").iter_errors(doc):
+        for leaf in leaves(error):
+            section, name, *_ = (*leaf.absolute_path, ALL, ALL)
+            lost |= {(str(section), str(name))} if section != ALL else set()
+            for mark, message in say(leaf, doc, ()):
+                problems.add(mark or doc.mark, message)
+    return lost
+
+
+def _check_model(value: Map, name: str, doc: Map, problems: Problems) -> bool:
+    kind = "entry:endpoint" if "endpoint" in value else "entry:load"
+    return _check(kind, value, ("models", name), doc, problems, final=True)
+
+
+def without(doc: Map, lost: Lost) -> Map:
+    """The recipe without what cannot be used, so that the rest of it can be checked."""
+    made = Map(doc.mark)
+    for section, held in doc.items():
+        if (section, ALL) in lost:
+            continue
+        made.take(section, doc)
+        if isinstance(held, Map) and any(name == section for name, _ in lost):
+            kept = Map(held.mark)
+            for name in held:
+                if (section, name) not in lost:
+                    kept.take(name, held)
+            made[section] = kept
+    return made
 
 
 def _entries(doc: Map, section: str, since: Map | None) -> Iterator[tuple[str, Map]]:
@@ -65,11 +87,13 @@ def _turns(doc: Map, since: Map | None) -> Iterator[tuple[Path, Map]]:
                 yield ("prompts", name, place), turn
 
 
-def _names(doc: Map, section: str, problems: Problems) -> None:
+def _names(doc: Map, section: str, problems: Problems) -> Iterator[str]:
+    """The keys of a section that are no names, each of them a problem."""
     for name in doc[section]:
         if not is_name(name):
             message = f"{section}.{name}: not a name. Use letters, digits, - and _, a letter first."
             problems.add(doc[section].keys_at[name], message)
+            yield name
 
 
 def is_name(name: str) -> bool:
@@ -125,6 +149,13 @@ def _verb(value: Map, name: str, doc: Map, problems: Problems) -> str | None:
         message = f"steps.{name}: no verb. Begin with one of: {', '.join(VERBS)}."
         problems.add(key_mark(doc, ("steps", name)), message)
     return None
+
+
+_ENTRIES = {
+    "models": _check_model,
+    "decoding": lambda value, name, doc, problems: check_decoding(value, ("decoding", name), doc, problems),
+    "steps": check_step,
+}
 
 
 def check_filled(filled: Map, written: Map, name: str, doc: Map, problems: Problems) -> bool:

@@ -110,7 +110,6 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[Mark, st
     lines = re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)
     number, column = (min(place.line, len(lines) - 1), place.column) if place else (0, 0)
     line, mark = lines[number], Mark(name, number + 1, column + 1)
-    said = str(error.problem or error.context or "not YAML")
     reference = _REFERENCE.search("\n".join(lines[max(0, number - 1) : number + 1]))
     if reference and ("{" in line or "[" in line):
         advice = f'Write "{reference[0]}".'
@@ -120,7 +119,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, name: str) -> tuple[Mark, st
     for at in range(max(0, number - 2), number + 1):  # the parser notices a line or two later
         if lines[at].startswith(("<<<<<<<", "=======", ">>>>>>>")):
             return Mark(name, at + 1, 1), "a merge conflict stands here. Resolve it."
-    return mark, f"not YAML: {said}. Check indentation, quotes and colons near here."
+    return mark, f"not YAML: {error.problem or error.context}. Check indentation, quotes and colons near here."
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner import schema, strict_yaml
-from runner.problems import Invalid, Mark, Problem, Problems, suggest
+from runner.problems import ALL, Invalid, Lost, Mark, Problem, Problems, suggest
 from runner.strict_yaml import Map, Seq
 
 SECTIONS = ("matrix", "models", "decoding", "prompts", "texts", "steps", "chat")
@@ -56,17 +56,17 @@ def merge(base: Any, patch: Map) -> Map:
     return made
 
 
-def with_variant(doc: Map, name: str, problems: Problems) -> Map:
+def with_variant(doc: Map, name: str, problems: Problems, lost: Lost) -> Map:
     """The written-out recipe with one of its variants merged in."""
     variants = doc.get("variants") or {}
     if name not in variants:
         hint = suggest(name, variants) or " The recipe has none."
         problems.add(Mark(doc.mark.file), f"no variant '{name}'.{hint}")
         return doc
-    return patched(doc, variants[name], f"variants.{name}.", problems)
+    return patched(doc, variants[name], f"variants.{name}.", problems, lost)
 
 
-def patched(doc: Map, patch: Map, where: str, problems: Problems) -> Map:
+def patched(doc: Map, patch: Map, where: str, problems: Problems, lost: Lost) -> Map:
     """A recipe with a patch merged in. A patch of a name that is not there is a problem; `where` leads its path."""
     made = _copy(doc)
     for section, changes in patch.items():
@@ -78,7 +78,7 @@ def patched(doc: Map, patch: Map, where: str, problems: Problems) -> Map:
         for name in changes:
             if name in result:
                 _patch_entry(section, name, result, changes)
-            else:
+            elif not {(section, name), (section, ALL)} & lost:
                 hint = suggest(name, result) or f" The recipe has no {section}."
                 problems.add(changes.keys_at[name], f"{where}{section}.{name}: patches what is not there.{hint}")
         key_at, at = doc.keys_at.get(section, patch.keys_at[section]), doc.values_at.get(section, result.mark)
@@ -163,17 +163,17 @@ def settings(text: str) -> list[str]:
     return [one for one in made if one]
 
 
-def with_likes(steps: Map, problems: Problems) -> Map:
+def with_likes(steps: Map, problems: Problems, lost: Lost) -> Map:
     """The steps with every `like:` replaced by the other step's keys and then its own; what cannot be is left out."""
     made = Map(steps.mark)
     done: dict[str, Map] = {}
     for name in steps:
-        if _like(name, steps, done, problems):
+        if _like(name, steps, done, problems, lost):
             made.put(name, done[name], steps.keys_at[name], steps.values_at[name])
     return made
 
 
-def _like(name: str, steps: Map, done: dict[str, Map], problems: Problems) -> bool:
+def _like(name: str, steps: Map, done: dict[str, Map], problems: Problems, lost: Lost) -> bool:
     """Write one step out: up the chain of likes to one that is written out, and merged from there down."""
     chain = [name]
     while (current := chain[-1]) not in done:
@@ -181,6 +181,8 @@ def _like(name: str, steps: Map, done: dict[str, Map], problems: Problems) -> bo
             done[current] = steps[current]
             break
         other, at = steps[current]["like"], steps[current].values_at["like"]
+        if ("steps", other) in lost:
+            return False
         if other in chain or other not in steps:
             said = f"'{other}' comes back to itself. Write one of the steps out."
             said = said if other in chain else f"no step '{other}'.{suggest(other, steps)}"

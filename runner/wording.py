@@ -19,6 +19,20 @@ TYPES = {
     "object": "a mapping (key: value)",
     "null": "null",
 }
+_BOUNDS = {
+    "minimum": "too small: at least {}",
+    "maximum": "too large: at most {}",
+    "exclusiveMinimum": "too small: more than {}",
+    "exclusiveMaximum": "too large: less than {}",
+}
+_VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
+_FORMS = {
+    "^https?://": "an address that begins with https:// or http://",
+    r"^\d{4}-\d{2}-\d{2}$": "a day such as 2024-01-31",
+    _VARIABLE: "the name of an environment variable",
+    "^[A-Z]{2}$": "two capital letters",
+    "^.$": "one character",
+}
 Path = tuple[Any, ...]
 
 
@@ -122,15 +136,11 @@ def _what(error: ValidationError) -> str:
         if all(not isinstance(choice, str) for choice in limit):
             return f"{show(held)} is not one of: {', '.join(map(str, limit))}."
         return f"{show(held)} is not one of its values.{suggest(str(held), limit, 'It is one of')}"
-    bounds = {
-        "minimum": "less than the least, {}",
-        "maximum": "more than the most, {}",
-        "exclusiveMinimum": "not more than {}",
-        "exclusiveMaximum": "not less than {}",
-        "pattern": "not of the form {}",
-    }
-    if error.validator in bounds:
-        return f"{show(held)} is {bounds[error.validator].format(limit)}."
+    if error.validator in _BOUNDS:
+        return f"{show(held)} is {_BOUNDS[error.validator].format(limit)}."
+    if error.validator == "pattern":
+        shown = "this" if limit == _VARIABLE else show(held)  # a key may stand where its name belongs
+        return f"{shown} is not {_FORMS.get(limit, f'of the form {limit}')}."
     if error.validator in ("minItems", "minProperties", "minLength"):
         return "empty." if limit == 1 else f"too short: at least {limit}."
     if error.validator in ("maxItems", "maxLength"):
@@ -163,6 +173,10 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…'"
 
 
-def _about(error: ValidationError) -> str:
-    about = error.schema.get("description") if isinstance(error.schema, dict) else None
-    return f" {about}" if about else ""
+def _about(error: ValidationError | None) -> str:
+    """What the schema says of the key; where that is of an alternative, what it says of all of them."""
+    while error is not None:
+        if isinstance(error.schema, dict) and "description" in error.schema:
+            return f" {error.schema['description']}"
+        error = cast("ValidationError | None", error.parent)
+    return ""

@@ -19,7 +19,7 @@ def language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Langua
 BASE = """\
 recipe: 1
 matrix: {trait: [warm, cold]}
-models: {base: smollm2-135m, api: {endpoint: "https://x.org/v1", model: m}}
+models: {base: smollm2-135m, minilm: minilm, api: {endpoint: "https://x.org/v1", model: m}}
 decoding: {talk: {mode: sample}, steered: {mode: steer, expert: voice, expert_prompt: drive}}
 texts: {who: {warm: kind, cold: curt}}
 prompts:
@@ -71,6 +71,10 @@ def test_an_entry_knows_what_the_user_types(language: Language, entry: str, type
         ("{model: bse, decoding: talk}", "23:14: chat.x.model: no model 'bse'. Did you mean 'base'?"),
         ("{model: base, decoding: tlak}", "chat.x.decoding: no decoding 'tlak'. Did you mean 'talk'?"),
         ("{model: base, decoding: talk, prompt: mee}", "chat.x.prompt: no prompt 'mee'. Did you mean 'me'?"),
+        (
+            "{model: minilm, decoding: talk}",
+            "chat.x.model: 'minilm' is an encoder model; chat takes one that is causal.",
+        ),
         ("{model: chats, decoding: talk}", "chat.x.model: 'chats' makes rows, not a model."),
         (
             "{model: api, decoding: talk}",

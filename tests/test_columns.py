@@ -159,7 +159,10 @@ LEARN = "  voice: {train: learn, model: base, "
             "steps.b.turns: needs column 'turns', which 'chats' does not provide",
         ),
         ("  b: {preprocess: find, from: chats, drop: x}\n", "unknown key 'drop'"),
-        ("  b: {preprocess: find, from: chats}\n", "steps.b: takes exactly one of take, against, and has none. Give one."),
+        (
+            "  b: {preprocess: find, from: chats}\n",
+            "steps.b: takes exactly one of take, against, and has none. Give one.",
+        ),
         (
             "  b: {preprocess: find, from: chats, against: parts.train, take: {a: {from: chats}}}\n",
             "steps.b: takes exactly one of take, against, and has take and against. Keep one.",

@@ -169,9 +169,9 @@ def test_what_is_not_understood_is_refused(bert, kinds, configs, message):
     assert str(caught.value).startswith(message)
 
 
-def test_a_model_that_answers_is_no_encoder():
+def test_a_model_that_answers_is_no_encoder(tmp_path):
     with pytest.raises(StepError, match=r"this model answers; embeddings need an encoder such as minilm"):
-        load("smollm2-135m")
+        embeddings.load(Model("finder", {"load": "smollm2-135m"}), tmp_path)
 
 
 def test_an_adapter_is_no_encoder(tmp_path):

@@ -85,7 +85,10 @@ def is_package(module: str | None) -> bool:
 
 def may_be_heavy(path: Path) -> bool:
     inside = path.relative_to(RUNNER)
-    return inside.name in ("models.py", "embeddings.py", "endpoint.py", "places.py") or inside.parts[0] in ("decoding", "steps")
+    return inside.name in ("models.py", "embeddings.py", "endpoint.py", "places.py") or inside.parts[0] in (
+        "decoding",
+        "steps",
+    )
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
@@ -116,7 +119,9 @@ def test_a_step_imports_no_other_step_and_nothing_above_it(path: Path) -> None:
     for name, _ in imports(path):
         if name.startswith("runner."):
             assert name.split(".")[1] in {"steps", *FOR_STEPS}, f"{name} is not for steps"
-            assert not name.startswith("runner.steps.") or name.startswith((own, "runner.steps._")), f"{name} is another step"
+            assert not name.startswith("runner.steps.") or name.startswith((own, "runner.steps._")), (
+                f"{name} is another step"
+            )
 
 
 @pytest.mark.parametrize(

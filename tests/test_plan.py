@@ -231,3 +231,19 @@ def test_clean_and_gc_keep_what_another_recipe_needs(folder: Path) -> None:
 
     assert collected.output.startswith("1 step removed") and cleaned.output.startswith("1 step removed")
     assert why(plan("other")) == {"parts": "not made yet"}
+
+
+def test_a_key_holds_no_name_of_a_step_even_below_a_mapping_with_free_keys(folder: Path) -> None:
+    take = "{facts: {from: %s, words: 20}}"
+    recipe = (
+        "recipe: 1\nmodels:\n  finder: minilm\nsteps:\n"
+        "  asks: {preprocess: discord, folder: datasets/chat}\n"
+        "  NAME: {preprocess: select, from: asks, where: speaker == 'holmes'}\n"
+        f"  asked: {{preprocess: retrieve, from: asks, columns: {{query: text}}, take: {take % 'NAME'}, model: finder}}\n"
+    )
+    keys = []
+    for name in ("known", "facts"):
+        Path(f"recipes/{name}.yaml").write_text(recipe.replace("NAME", name))
+        keys.append({step.node.instance.written: step.key for step in plan(name).steps}["asked"])
+
+    assert keys[0] == keys[1]

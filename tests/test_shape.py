@@ -66,7 +66,10 @@ def test_the_place_is_that_of_the_key_or_the_value(language: Language) -> None:
         ("just words", "1:1: not a recipe. Begin with `recipe: 1` and `steps:`."),
         ("", "1:1: not a recipe."),
         ("- a\n- b\n", "1:1: not a recipe."),
-        ("steps: {a: {export: file, model: b}}\n", "needs 'recipe'. The version of the recipe language: 1."),
+        (
+            "models: {b: c}\nsteps: {a: {export: file, model: b}}\n",
+            "needs 'recipe'. The version of the recipe language: 1.",
+        ),
         ("recipe: 1\n", "needs 'steps'."),
         ("recipe: 1\nsteps:\n", "2:7: steps: nothing stands here; it is a mapping (key: value)."),
         ("recipe: 1\nsteps: {}\n", "2:8: steps: empty."),

@@ -182,7 +182,7 @@ def test_variants_are_applied_in_order_and_an_unknown_one_is_named(language: Lan
 def test_a_variant_leaves_the_recipe_itself_as_it_is() -> None:
     doc = written_out(parse("models: {a: x}\nsteps: {s: {k: {n: 1}}}\n", "a.yaml"))
     before = parse("models: {a: {load: x}}\nsteps: {s: {k: {n: 1}}}\n", "a.yaml")
-    patched(doc, parse("steps: {s: {k: {n: 2, m: 3}}}", "b.yaml"), "", Problems())
+    patched(doc, parse("steps: {s: {k: {n: 2, m: 3}}}", "b.yaml"), "", Problems(), set())
     assert doc == before
 
 
@@ -298,7 +298,7 @@ def test_a_circle_of_likes_is_found(language: Language) -> None:
 def test_a_long_chain_of_likes_is_no_trap() -> None:
     lines = ["s0: {export: file, model: m}"] + [f"s{at}: {{like: s{at - 1}, k{at}: 1}}" for at in range(1, 800)]
     problems = Problems()
-    made = with_likes(parse("\n".join(reversed(lines)), "a.yaml"), problems)
+    made = with_likes(parse("\n".join(reversed(lines)), "a.yaml"), problems, set())
     assert len(made) == 800 and not list(problems)
 
 

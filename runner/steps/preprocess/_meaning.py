@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.errors import DataError
 from runner.step import Out, Step
 from runner.steps.preprocess import _cells
 
@@ -18,44 +16,32 @@ Vectors = NDArray[np.float32]
 BATCH = 1024
 
 
-def ready(texts: Iterable[str], spool: IO[bytes]) -> tuple[Vectors, list[str]]:
-    """Vectors written as JSON lists, scaled to length one. Raises DataError where their sizes differ."""
-    vectors = (np.array(json.loads(text), dtype=np.float32) for text in texts)
-    first = next(vectors)
-    count = 0
-    for vector in chain([first], vectors):
-        if vector.shape != first.shape:
-            raise DataError(
-                f"embedding: {len(vector)} numbers in one row, {len(first)} in another. Use one model for all."
-            )
-        length = float(np.linalg.norm(vector))
-        spool.write((vector / (length or 1)).astype(np.float32).tobytes())
-        count += 1
-    return _mapped(spool, count, len(first)), []
+def ready(spool: IO[bytes], rows: int, size: int) -> Vectors:
+    """Vectors that lie in a file, scaled to length one there; a vector of zeros stays."""
+    spool.flush()
+    vectors = np.memmap(spool, dtype=np.float32, mode="r+", shape=(rows, size))
+    for start in range(0, rows, BATCH):
+        block = vectors[start : start + BATCH]
+        block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), np.float32(1e-12))
+    return vectors
 
 
 def embedded(step: Step, out: Out, texts: Iterable[str], total: int, spool: IO[bytes]) -> tuple[Vectors, list[str]]:
-    """Vectors by the step's model."""
+    """Vectors by the step's model, written to the file, and notes on them."""
     from runner import embeddings
 
     encoder = embeddings.load(step.models["model"][0], step.artifacts, out.log)
-    count = 0
     with out.progress("embedding", total) as advance:
         for batch in _batches(texts):
             spool.write(embeddings.embed(encoder, batch, advance).tobytes())
-            count += len(batch)
-    return _mapped(spool, count, encoder.size), encoder.notes()
+    spool.flush()
+    return np.memmap(spool, dtype=np.float32, mode="r", shape=(total, encoder.size)), encoder.notes()
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     waiting = iter(texts)
     while batch := list(islice(waiting, BATCH)):
         yield batch
-
-
-def _mapped(spool: IO[bytes], rows: int, size: int) -> Vectors:
-    spool.flush()
-    return np.memmap(spool, dtype=np.float32, mode="r", shape=(rows, size))
 
 
 def first_alike(vectors: Vectors, groups: Any, above: float) -> NDArray[np.int64]:

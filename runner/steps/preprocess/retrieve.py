@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ def _source(step: Step, out: Out, column: str, encoder: Encoder) -> Source:
     same = listed(step.params.get("same"))
     texts: list[str] = []
     groups: dict[str, list[int]] = {}
-    for row in step.rows(of=f"take.{column}.from"):
+    # Not step.rows: `columns:` maps the columns of from:, not those of passages
+    for row in chain.from_iterable(entry.rows() for entry in step.inputs[f"take.{column}.from"]):
         text = row.get("text")
         if not isinstance(text, str):
             raise DataError(

@@ -182,7 +182,7 @@ def test_sentences_that_mean_the_same_are_found_by_the_bundled_encoder(run_kind,
         ({"above": 0.9}, "dedup.above: method: exact has no use for it. Set method: near or meaning."),
         (
             {"method": "near", "model": "minilm"},
-            "dedup.model: method: near compares letters and needs no model. Set method: meaning.",
+            "dedup.model: method: near has no use for it. Set method: meaning.",
         ),
     ],
 )
@@ -212,8 +212,8 @@ def test_keys_that_do_not_fit_the_method_are_refused(run_kind, params, message):
         ),
         (
             {"method": "meaning"},
-            [{"embedding": [1, 2]}, {"embedding": [1, 2, 3]}],
-            "embedding: 3 numbers in one row, 2 in another. Use one model for all.",
+            [{"id": "a", "embedding": [1, 2]}, {"id": "b", "embedding": [1, 2, 3]}],
+            "b: 3 numbers in 'embedding', 2 in rows before. Use one model for all.",
         ),
         ({}, [], "dedup: no row is left: no rows came in. Split after dedup, or by group."),
     ],

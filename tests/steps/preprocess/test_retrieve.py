@@ -46,6 +46,13 @@ def test_the_nearest_passages_come_first_and_the_rows_stay(tmp_path):
     assert row | {"facts": 0, "manner": 0} == {**rows[0], "facts": 0, "manner": 0}
 
 
+def test_columns_are_mapped_for_the_rows_and_not_for_the_passages(tmp_path):
+    rows = [{"id": "q", "question": "Where is the tobacco?", "text": FACTS[3]}]
+    columns = {"query": "question", "first": "text"}
+    (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 20)}, columns=columns)
+    assert row["facts"].split("\n\n") == [FACTS[3], FACTS[0]]
+
+
 def test_the_first_passage_opens_the_column_whose_source_holds_it(tmp_path):
     rows = [{"id": "q", "query": "Where is the tobacco?", "first": MANNER[1]}]
     (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 12), "manner": (passages(MANNER), 100)})
