@@ -145,7 +145,7 @@ docs:
 
 ## make bench                 | how long the everyday commands take
 bench:
-	@$(full) $(bare) "$$python" tests/bench.py
+	@$(full) $(bare) "$$python" tests/bench.py && $(bare) "$$python" tests/bench_dedup.py
 
 ### Variables
 ## V=smoke  V=smoke,gpu       | variants of the recipe

@@ -357,6 +357,23 @@ def _read_line() -> str:
     return input("\nyou> ")
 
 
+@main.command("import")
+@click.argument("system", type=click.Choice(["selfchatbot"]))
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--dataset", "-d", type=int, default=None, help="The number in Dataset_<number>_<name>.")
+def import_recipe(system: str, folder: Path | None, dataset: int | None) -> None:
+    """Write a recipe from another system's folder: selfchatbot's Dataset_<number>_<name>."""
+    from runner import importing
+
+    name, text = importing.selfchatbot(folder, dataset)
+    path = recipes.FOLDER / f"{name}.yaml"
+    if path.exists():
+        raise RunnerError(f"{path}: exists already. Move it away first.")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"{path}: written. Prove it: make check R={name}")
+
+
 # Keeping house
 
 

@@ -24,9 +24,12 @@ def loads(text: str) -> Any:
     return json.loads(text, parse_constant=_no_constant)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def dumps(value: Any) -> str:
     """One line of strict JSON in UTF-8, keys in the order given; NaN is a ValueError."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _encode(value)
 
 
 def canonical(value: Any) -> str:

@@ -100,11 +100,21 @@ class Step:
         return found[0] if found else ()
 
     def rows(self, part: str | None = None, of: str = "from") -> Iterator[Row]:
-        """The rows of `of:`, in its order, with the step's `columns:` mapping applied. `part` picks one of a whole split."""
-        mapping = self.params.get("columns") or {}
+        """The rows of a key, in its order. `part` picks one of a whole split; `columns:` is for the rows of `from:`."""
+        mapping = (self.params.get("columns") or {}) if of == "from" else {}
         for entry in self.inputs.get(of, ()):
             for row in entry.rows(part):
-                yield {**row, **{standard: pick(row, ours) for standard, ours in mapping.items()}}
+                yield (
+                    {**row, **{standard: _mapped(row, ours) for standard, ours in mapping.items()}} if mapping else row
+                )
+
+
+def _mapped(row: Row, path: str | list[str]) -> Any:
+    try:
+        return pick(row, path)
+    except (KeyError, TypeError) as error:
+        where = row.get("source") or row.get("id") or "a row"
+        raise DataError(f"{where}: has no value at {path!r}, which columns: names. Drop such rows before.") from error
 
 
 def pick(row: Row, path: str | list[str]) -> Any:
