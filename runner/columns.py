@@ -60,6 +60,9 @@ def follow(nodes: list[Node], known: Names, problems: Problems) -> dict[str, Flo
     """The flow out of every step, in order; what cannot work becomes a problem."""
     flows: dict[str, Flow] = {}
     for node in nodes:
+        if known.is_lost(node.instance.written, "steps"):
+            flows[node.name] = Flow(anything=True, lost=True)
+            continue
         before = problems.count
         keys = given(node.body, node.fragment, node.instance.mark)
         seen = _tables(node, problems) if node.fragment.get("x-header") else incoming(node, "from", flows, problems)

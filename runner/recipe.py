@@ -168,7 +168,7 @@ def _patched(doc: Map, lost: Lost, variant: Sequence[str], settings: Sequence[st
         secrets.check(patch, problems)
         patched = variants.patched(patched, patch, "", problems, lost)
     if patched is not doc:
-        lost |= shape.check_document(patched, problems, since=doc)
+        lost |= shape.check_document(patched, problems, doc, lost)
         patched = shape.without(patched, lost)
     return patched
 

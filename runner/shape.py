@@ -15,11 +15,12 @@ from runner.wording import Path, key_mark, leaves, say, show
 _CLOSED = ("matrix", "like")  # decide which steps there are, so no ${…} may stand there
 
 
-def check_document(doc: Map, problems: Problems, since: Map | None = None) -> Lost:
+def check_document(doc: Map, problems: Problems, since: Map | None = None, before: Lost | None = None) -> Lost:
     """Check a whole recipe's shape; returns what of it cannot be used. In steps and decoding `${…}` may stand for any
     value: it is checked once filled in.
 
-    `since` is the recipe that `doc` was patched from, known to be right: what it shares with that is not checked again.
+    `since` is the recipe that `doc` was patched from: what it shares with that is not checked again. Of a step that was
+    wrong `before` only what was patched is.
     """
     lost = _outline(doc, problems)
     for section, held in document()["properties"].items():
@@ -27,7 +28,10 @@ def check_document(doc: Map, problems: Problems, since: Map | None = None) -> Lo
             lost |= {(section, name) for name in _names(doc, section, problems)}
     for section, check in _ENTRIES.items():
         for name, value in _entries(doc, section, since):
-            lost |= set() if check(value, name, doc, problems) else {(section, name)}
+            if since and section == "steps" and (section, name) in (before or ()):
+                check_filled(value, since["steps"][name], name, doc, problems)
+            elif not check(value, name, doc, problems):
+                lost.add((section, name))
     for path, turn in _turns(doc, since):
         if not _check("entry:prompt", turn, path, doc, problems, final=True):
             lost.add(("prompts", str(path[1])))
@@ -64,8 +68,27 @@ def without(doc: Map, lost: Lost) -> Map:
             for name in held:
                 if (section, name) not in lost:
                     kept.take(name, held)
+                elif section == "steps" and (usable := _usable(held[name])):
+                    kept.put(name, usable, held.keys_at[name], held.values_at[name])
             made[section] = kept
     return made
+
+
+def _usable(step: Any) -> Map | None:
+    """A step without the keys that are wrong, so that what its other keys name is checked; None where nothing can be."""
+    verb = verb_of(step) if isinstance(step, Map) and "like" not in step else None
+    if verb is None or step[verb] not in kinds(verb):
+        return None
+    wrong = set()
+    for error in validator(f"step:{verb}/{step[verb]}").iter_errors(step):
+        known = error.schema.get("properties", {})
+        strangers = [key for key in step if key not in known] if error.validator == "additionalProperties" else []
+        wrong |= {str(error.absolute_path[0])} if error.absolute_path else set(strangers)
+    made = Map(step.mark)
+    for key in step:
+        if key not in wrong:
+            made.take(key, step)
+    return made if "matrix" not in wrong else None
 
 
 def _entries(doc: Map, section: str, since: Map | None) -> Iterator[tuple[str, Map]]:

@@ -354,3 +354,38 @@ def _understood() -> set[str]:
 
 
 UNDERSTOOD = _understood()
+
+
+def test_what_is_wrong_in_one_place_hides_nothing_that_is_wrong_in_another(tmp_path: Path) -> None:
+    """A misspelt key, in the same step too, is no reason to keep quiet about references, folders, chats and variants."""
+    path = tmp_path / "many.yaml"
+    path.write_text(
+        "recipe: 1\n"
+        "titel: x\n"
+        "models: {base: smollm2-135m}\n"
+        "steps:\n"
+        "  chats: {preprocess: discord, folder: datasets/detektive, speeker: holmes}\n"
+        "  turns: {preprocess: conversations, from: chat, gap_minutes: sixty}\n"
+        "  parts: {preprocess: split, from: turns, validation: 0.1, test: 0.1, order: tme}\n"
+        "  voice: {train: sft, from: parts, modle: base}\n"
+        "  heard: {evaluate: perplexity, from: parts.test, model: [base, voise]}\n"
+        "chat:\n"
+        "  a: {model: voice, decoding: talk}\n"
+        "variants:\n"
+        "  x: {steps: {voice: {epochs: many}, nosuch: {a: 1}}}\n"
+    )
+    found = [(problem.mark.line, problem.message.split(":")[0]) for problem in recipe.check(path)]
+
+    assert found == [
+        (2, "unknown key 'titel'. Did you mean 'title'?"),
+        (5, "steps.chats.folder"),
+        (5, "steps.chats"),
+        (6, "steps.turns.from"),
+        (6, "steps.turns.gap_minutes"),
+        (7, "steps.parts.order"),
+        (8, "steps.voice"),
+        (9, "steps.heard.model"),
+        (11, "chat.a.decoding"),
+        (13, "steps.voice.epochs"),
+        (13, "variants.x.steps.nosuch"),
+    ]
