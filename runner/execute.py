@@ -23,8 +23,9 @@ from runner.digests import Digests
 from runner.errors import DataError, StepError
 from runner.files import count_rows, digest, file_digest, read_rows, sync_folder, write_json, write_text
 from runner.folders import data_files
+from runner.keys import KEY_LENGTH, Spec, material
 from runner.locks import held
-from runner.plan import KEY_LENGTH, Spec, link, material
+from runner.plan import link
 from runner.step import Bar, Decoding, Input, Model, Out, Prompt, Step, no_bar
 
 _NOT_OUTPUT = ("step.json", "step.log", "side.jsonl")  # what may differ from run to run

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from huggingface_hub import errors as hub
 
 from runner.errors import MachineError, StepError
 from runner.files import sync_folder
+from runner.locks import held
 from runner.schema import bundled
 from runner.step import Model, Prompt
 
@@ -46,7 +45,7 @@ def ensure(name: str, artifacts: Path, convert: Convert, say: Say = nothing) -> 
     if _source(folder) == made:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.parent / f".{name}.lock"):
+    with held(folder.parent / f".{name}.lock", lambda: say(f"{name}: another process converts it; waiting")):
         if _source(folder) != made:
             say(f"{name}: converting {source.name} to a Hub folder (once, under half a minute)")
             _build(source, folder, made, convert)
@@ -85,13 +84,6 @@ def _build(source: Path, folder: Path, made: dict[str, Any], convert: Convert) -
     (part / "source.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
     sync_folder(part)
     os.replace(part, folder)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def resolve(entry: dict[str, Any], artifacts: Path, convert: Convert, say: Say = nothing) -> Path:

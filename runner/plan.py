@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,10 @@ from runner.errors import DataError
 from runner.fields import walk
 from runner.files import digest, write_json, write_text
 from runner.folders import data_files, dataset_folder
-from runner.matrix import Values
+from runner.keys import KEY_LENGTH, Spec, material
 from runner.recipe import Recipe
 from runner.references import DecodingUse, ModelUse, Node
-
-KEY_LENGTH = 20
-Spec = dict[str, Any]
+from runner.why import differences
 
 
 def artifacts() -> Path:
@@ -212,123 +208,11 @@ class Specs:
         return "; ".join(differences(last["spec"], made.spec, held)) or "not made yet"
 
 
-def material(spec: Spec) -> Any:
-    """What a key is made of: no names, no paths, nothing that is default or does not change the output."""
-    fragment = schema.fragment(spec["verb"], spec["kind"])
-    params = copy.deepcopy(schema.without_defaults(fragment, spec["params"]))
-    for path in _named(spec):
-        _drop(params, path)
-    return {
-        **{key: spec[key] for key in ("verb", "kind", "revision", "matrix", "texts", "files")},
-        "params": params,
-        "inputs": {
-            path: [{key: one[key] for key in ("key", "part", "columns")} for one in held]
-            for path, held in spec["inputs"].items()
-        },
-        "models": {path: [model_material(one) for one in held] for path, held in spec["models"].items()},
-        "prompts": {path: _unnamed(one) for path, one in spec["prompts"].items()},
-        "decodings": {path: _decoding_material(one) for path, one in spec["decodings"].items()},
-        "learned": _unnamed(spec["learned"]) if spec["learned"] else None,
-    }
-
-
-def model_material(model: Spec) -> Spec:
-    """The part of a model's spec that decides what it is."""
-    if model["entry"]:
-        kind = "endpoint" if "endpoint" in model["entry"] else "load"
-        return {"entry": schema.without_defaults(schema.entry(kind), model["entry"]), "files": model["files"]}
-    return {"key": model["key"], "checkpoint": model["checkpoint"]}
-
-
-def _decoding_material(decoding: Spec) -> Spec:
-    params = copy.deepcopy(schema.without_defaults(schema.mode(decoding["mode"]), decoding["params"]))
-    for path in _named(decoding):
-        _drop(params, path)
-    models = {path: [model_material(one) for one in held] for path, held in decoding["models"].items()}
-    return {
-        "mode": decoding["mode"],
-        "params": params,
-        "models": models,
-        "prompts": {path: _unnamed(one) for path, one in decoding["prompts"].items()},
-    }
-
-
-def _unnamed(prompt: Spec) -> Spec:
-    return {key: value for key, value in prompt.items() if key != "name"}
-
-
-def _named(spec: Spec) -> Iterator[str]:
-    """The keys of a step or a decoding that hold names of others. Several models keep theirs: their rows carry them."""
-    for section in ("inputs", "prompts", "decodings"):
-        yield from spec.get(section, {})
-    yield from (path for path, models in spec["models"].items() if not isinstance(_at(spec["params"], path), list))
-    yield "folder"
-
-
-def _at(params: Any, path: str) -> Any:
-    for key in path.split("."):
-        params = params.get(key) if isinstance(params, dict) else None
-    return params
-
-
-def _drop(params: dict[str, Any], path: str) -> None:
-    above, _, last = path.rpartition(".")
-    held = _at(params, above) if above else params
-    if isinstance(held, dict):
-        held.pop(last, None)
-
-
 def _plain(value: Any) -> Any:
     """Maps and Seqs as plain dicts and lists."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
-def differences(old: Any, new: Any, steps: Values) -> Iterator[str]:
-    """What changed between two specs of a step, in words: 'learning_rate 0.0002 → 0.0001'."""
-    for key in ("params", "matrix", "texts", "prompts", "decodings", "learned"):
-        yield from _changes(old.get(key), new.get(key), "" if key == "params" else key)
-    if old.get("revision") != new.get("revision"):
-        yield "the step itself changed"
-    folder = new.get("folder") or ""
-    for name in sorted({*old.get("files", {}), *new.get("files", {})}):
-        before, after = old.get("files", {}).get(name), new.get("files", {}).get(name)
-        if before != after:
-            yield f"{folder}/{name} {'added' if before is None else 'removed' if after is None else 'changed'}"
-    before_keys, after_keys = set(_keys(old)), set(_keys(new))
-    for key in sorted(after_keys - before_keys):
-        yield f"'{steps.get(key, '?')}' changed"
-    if not after_keys - before_keys and before_keys - after_keys:
-        yield "fewer inputs"
-
-
-def _keys(spec: Any) -> Iterator[str]:
-    """Every step key that a spec mentions, its own apart."""
-    for name in ("inputs", "models", "decodings"):
-        waiting = [spec.get(name)]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, dict):
-                if isinstance(value.get("key"), str):
-                    yield value["key"]
-                waiting += list(value.values())
-            elif isinstance(value, list):
-                waiting += value
-
-
-def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            if key not in ("key", "models"):
-                yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    elif old != new:
-        shown = [json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value for value in (old, new)]
-        yield f"{path} {_short(shown[0])} → {_short(shown[1])}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 # What Make and the executor read.
