@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from runner.machine import settle
 
 settle()
+
+# `make test` tries the same examples each time, so that a change is judged by itself; `make test-all` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("default" if os.environ.get("PERSONA_INSIST") else "same")
 
 SENTENCES = [
     "Good morning, Holmes. Has the letter come? Yes, it lies on the table.",
