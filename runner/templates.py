@@ -41,7 +41,9 @@ def check(text: Text, scope: Flow, known: Names, problems: Problems) -> set[str]
     try:
         found = jinja.uses(text.text, text.expression)[0]
     except TemplateSyntaxError as error:
-        problems.add(text.mark, f"{text.where}: not Jinja: {error.message}")
+        said = str(error.message).rstrip(".")
+        advice = "" if said.startswith("No ") else " Check braces and quotes."
+        problems.add(text.mark, f"{text.where}: not Jinja: {said}.{advice}")
         return set()
     for path in sorted(found):
         if path[0] == "texts":
