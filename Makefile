@@ -54,7 +54,7 @@ recipe = "$${R:-quickstart}" --variant "$$V" --set "$$SET"
 # A recipe that cannot be planned ends here, so an old plan never runs.
 define make-it
 $(full) plan=$$($(runner) plan "$$recipe" --variant "$$V" --set "$$SET" --target "$$goal" --make) || exit $$?; \
-PERSONA_ROOT=$$PWD PERSONA_PYTHON=$$python PERSONA_PLAN=$$plan \
+PERSONA_ROOT=$$PWD PERSONA_PYTHON=$$python PERSONA_PLAN=$$plan PERSONA_GOAL=$$goal \
 $(MAKE) -C "$${plan%/plans/*}" -f "plans/$${plan##*/}" $${J:+-j"$$J"} "$$goal"
 endef
 

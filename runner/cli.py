@@ -218,9 +218,17 @@ def run(name: str, variant: str, settings: str, target: str) -> None:
 @click.argument("plan_file", type=click.Path(path_type=Path))
 @click.argument("key")
 def execute(plan_file: Path, key: str) -> None:
-    """Make one step of a written plan. Make calls this."""
+    """Make one step of a written plan, and of the same goal those that read the same models. Make calls this."""
+    from runner import sharing
+
     path = plan_file.with_suffix(".json")
-    _execute(_plan_file(path), key, path.parent.parent)
+    held, root, goal = _plan_file(path), path.parent.parent, os.environ.get("PERSONA_GOAL", "")
+    tried: set[str] = set()
+    following: str | None = key
+    while following:
+        tried.add(following)
+        _execute(held, following, root)
+        following = sharing.following(held, key, goal, root, tried)
 
 
 def _plan_file(path: Path) -> dict[str, Any]:

@@ -186,8 +186,12 @@ def _built(plan: dict[str, Any], spec: Spec, root: Path, say: Say, bar: Bar) -> 
 
 @contextmanager
 def _device(fragment: dict[str, Any], root: Path, spec: Spec, say: Say) -> Iterator[None]:
-    """Steps that load models run one at a time: side by side they slow each other, or run out of memory."""
-    if not fragment.get("x-device"):
+    """Steps that load models run one at a time: side by side they slow each other, or run out of memory.
+
+    What an endpoint answers needs no device here.
+    """
+    entries = [one["entry"] for held_ in spec["models"].values() for one in held_]
+    if not fragment.get("x-device") or (entries and all("endpoint" in entry for entry in entries)):
         yield
         return
     with held(root / "cache" / "device.lock", lambda: say(f"{spec['name']}: waits for the device")):

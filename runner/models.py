@@ -197,24 +197,36 @@ class Loaded:
             yield network
 
 
+_POOL: dict[str, Weights] = {}
+
+
 def load(
     models: Sequence[Model], artifacts: Path, say: Say = nothing, beside: dict[str, tuple[Model, ...]] | None = None
 ) -> list[Loaded]:
-    """Load models for answering; those on one base share its weights. What decoding names goes in by `beside`."""
-    pool: dict[str, Weights] = {}
-    others = {
-        key: tuple(_load(model, artifacts, pool, say) for model in named) for key, named in (beside or {}).items()
-    }
-    return [replace(_load(model, artifacts, pool, say), others=others) for model in models]
+    """Load models for answering; those on one base share its weights. What decoding names goes in by `beside`.
+
+    The weights of the last call stay in memory, for steps that follow in the same process with the same models.
+    """
+    named_too = [model for named in (beside or {}).values() for model in named]
+    wanted = {_plain(model)[1] for model in [*models, *named_too]}
+    for stale in set(_POOL) - wanted:
+        del _POOL[stale]
+    others = {key: tuple(_load(model, artifacts, say) for model in named) for key, named in (beside or {}).items()}
+    return [replace(_load(model, artifacts, say), others=others) for model in models]
 
 
-def _load(model: Model, artifacts: Path, pool: dict[str, Weights], say: Say) -> Loaded:
+def _plain(model: Model) -> tuple[Model, str]:
+    """The model whose weights are read for this one, and what those weights are known by."""
     plain = model.base if is_adapter(model) and model.base else model
-    key = str(plain.folder) if plain.folder else canonical(plain.entry)
-    if key not in pool:
+    return plain, str(plain.folder) if plain.folder else canonical(plain.entry)
+
+
+def _load(model: Model, artifacts: Path, say: Say) -> Loaded:
+    plain, key = _plain(model)
+    if key not in _POOL:
         say(f"loading {plain.name}")
-        pool[key] = Weights(load_network(plain, artifacts, say=say).eval())
-    weights = pool[key]
+        _POOL[key] = Weights(load_network(plain, artifacts, say=say).eval())
+    weights = _POOL[key]
     adapter = _attach(weights, str(model.folder)) if is_adapter(model) else None
     tokenizer = load_tokenizer(model, artifacts, say)
     context = _context(weights.network.config, tokenizer)

@@ -224,7 +224,14 @@ def write(plan: Plan) -> Path:
     held = {step.key: step.spec for step in plan.steps}
     write_json(
         base.with_name(base.name + ".json"),
-        {"recipe": plan.recipe.name, "label": plan.recipe.label, "root": str(Path.cwd()), "steps": held},
+        {
+            "recipe": plan.recipe.name,
+            "label": plan.recipe.label,
+            "root": str(Path.cwd()),
+            "steps": held,
+            "needs": {step.key: step.needs for step in plan.steps},
+            "goals": goals(plan),
+        },
     )
     write_text(base.with_name(base.name + ".mk"), makefile(plan))
     for step in plan.steps:
@@ -245,19 +252,24 @@ def link(root: Path, label: str, name: str, key: str) -> None:
     os.replace(fresh, place)
 
 
+def goals(plan: Plan) -> dict[str, list[str]]:
+    """The keys of each target that Make can be given: all, a verb, step/NAME."""
+    made: dict[str, list[str]] = {"all": [], **{verb: [] for verb in schema.VERBS}}
+    for step in plan.steps:
+        for target in ("all", step.node.verb, f"step/{step.node.instance.written}", f"step/{step.name}"):
+            held = made.setdefault(target, [])
+            if step.key not in held:
+                held.append(step.key)
+    return made
+
+
 def makefile(plan: Plan) -> str:
     """The plan in the part of Make's language that 3.81 understands: explicit rules, order-only prerequisites, no user's path."""
-    groups: dict[str, list[str]] = {"all": [], **{verb: [] for verb in schema.VERBS}}
-    for step in plan.steps:
-        stamp = f"store/{step.key}/step.json"
-        for target in ("all", step.node.verb, f"step/{step.node.instance.written}", f"step/{step.name}"):
-            held = groups.setdefault(target, [])
-            if stamp not in held:
-                held.append(stamp)
+    stamps = {target: [f"store/{key}/step.json" for key in keys] for target, keys in goals(plan).items()}
     # A finished step is never half-written, so Make must not delete one when it is interrupted.
-    lines = [f".PHONY: {' '.join(groups)}", f".PRECIOUS: {' '.join(groups['all'])}"]
-    for target, stamps in groups.items():
-        lines += [f"{target}: {' '.join(stamps)}".rstrip(), "\t@:"]
+    lines = [f".PHONY: {' '.join(stamps)}", f".PRECIOUS: {' '.join(stamps['all'])}"]
+    for target, held in stamps.items():
+        lines += [f"{target}: {' '.join(held)}".rstrip(), "\t@:"]
     done: set[str] = set()
     for step in plan.steps:
         if step.key not in done:
