@@ -124,13 +124,16 @@ def entry(name: str) -> Schema:
 
 @cache
 def validator(name: str) -> Draft202012Validator:
-    """The validator of document:, mode:<mode>, entry:<entry>, step:<verb>/<kind>, or part: (some keys of a step)."""
+    """The validator of document:, inventory:, mode:<mode>, entry:<entry>, step:<verb>/<kind>, or part: (some keys of a
+    step)."""
     where, _, rest = name.partition(":")
     verb, _, kind = rest.partition("/")
     if where in ("step", "part"):
         made = fragment(verb, kind)
         return Draft202012Validator(made if where == "step" else made | {"required": []})
-    return Draft202012Validator(document() if where == "document" else mode(rest) if where == "mode" else entry(rest))
+    if where in ("mode", "entry"):
+        return Draft202012Validator(mode(rest) if where == "mode" else entry(rest))
+    return Draft202012Validator(document() if where == "document" else _load(f"{where}.json"))
 
 
 def verb_of(step: Map) -> str | None:

@@ -82,12 +82,13 @@ def bar(label: str, total: int) -> Iterator[Advance]:
 
 
 def tables(facts: dict[str, Any]) -> str:
-    """The tables of a step's facts, each under its title."""
+    """The tables of a step's facts, each under its title, and its notes."""
     made = [
         f"{one['title']}\n\n{textwrap.indent(table(one['columns'], one['rows']), '  ')}\n"
         for one in facts.get("tables", [])
     ]
-    return "\n".join(made)
+    notes = [f"  Note: {note}\n" for note in facts.get("notes", [])]
+    return "\n".join([*made, "".join(notes)]) if notes else "\n".join(made)
 
 
 def duration(seconds: float) -> str:
