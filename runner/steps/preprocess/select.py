@@ -12,9 +12,9 @@ from typing import Any
 
 from runner.errors import DataError, StepError
 from runner.files import Row, canonical
+from runner.refusals import is_refusal
 from runner.step import Out, Step
 from runner.steps.preprocess._expressions import evaluate, need, value, variables, where
-from runner.steps.preprocess._refusals import is_refusal
 
 OF_A_GROUP = "another row of its group was dropped"
 Part = str | None

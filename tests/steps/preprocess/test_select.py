@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DataError, StepError
-from runner.steps.preprocess._refusals import is_refusal
+from runner.refusals import is_refusal
 
 BIG5 = Path(__file__).resolve().parents[4] / "shared/data/big5chat"
 
