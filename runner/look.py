@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from runner import drawing
 from runner import plan as planning
 from runner import recipe as recipes
+from runner.drawing import Box
 from runner.plan import Plan
 
 
@@ -38,6 +41,35 @@ def mermaid(plan: Plan) -> str:
     if done:
         lines += ["  classDef made fill:#d8f0d8,stroke:#4a8f4a", f"  class {','.join(done)} made"]
     return "\n".join(lines)
+
+
+def svg(plan: Plan) -> str:
+    """The recipe's graph as SVG: a box for each entry of `steps:`, with how many steps it stands for."""
+    counts = Counter(step.node.instance.written for step in plan.steps)
+    boxes: dict[str, Box] = {}
+    needs: dict[str, dict[str, None]] = {}
+    for step in plan.steps:
+        name = str(step.node.instance.written)
+        found = {str(need.instance.written): None for need in step.node.needs()}
+        needs.setdefault(name, {}).update(found)
+    made = {name: all(not step.why for step in plan.steps if step.node.instance.written == name) for name in counts}
+    for name in _ordered(needs):
+        step = next(step for step in plan.steps if step.node.instance.written == name)
+        times = f" × {counts[name]}" if counts[name] > 1 else ""
+        kind = f"{step.node.verb} {'made' if made[name] else 'open'}"
+        boxes[name] = Box(name, (name + times, f"{step.node.verb} {step.node.kind}"), kind, tuple(needs[name]))
+    return drawing.svg(list(boxes.values()))
+
+
+def _ordered(needs: dict[str, dict[str, None]]) -> list[str]:
+    """Names after all that they need. An entry never needs itself: its siblings don't read each other."""
+    made: list[str] = []
+    while len(made) < len(needs):
+        ready = [
+            name for name in needs if name not in made and all(need in made or need == name for need in needs[name])
+        ]
+        made += ready or [next(name for name in needs if name not in made)]
+    return made
 
 
 def sweep() -> tuple[int, int]:

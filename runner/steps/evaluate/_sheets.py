@@ -172,9 +172,10 @@ def _freedom(sd: float, n: int, group: dict[str, float], equal: bool) -> float:
 
 
 def correlation(scored: list[dict[str, float]], traits: Iterable[str]) -> list[list[float | None]] | None:
-    """Pearson's r of every two traits over sheets; None with fewer than three, and where a trait never varies."""
+    """Pearson's r of every two traits over sheets, None for a trait that never varies; None with fewer than three sheets,
+    and where not two traits vary."""
     names = list(traits)
-    if len(scored) < 3:
+    if len(scored) < 3 or sum(len({one[name] for one in scored}) > 1 for name in names) < 2:
         return None
     columns = [[one[name] for one in scored] for name in names]
     return [[_pearson(first, second) for second in columns] for first in columns]

@@ -163,7 +163,14 @@ def _plots(scored: Scored, inventory: Inventory, metrics: dict[str, Any]) -> lis
         series["people"] = {inventory.traits[trait]: one["mean"] for trait, one in inventory.reference.items()}
         errors["people"] = {inventory.traits[trait]: one["sd"] for trait, one in inventory.reference.items()}
     made: list[dict[str, Any]] = [
-        {"title": inventory.title, "kind": "bars", "y": "score", "series": series, "errors": errors}
+        {
+            "title": inventory.title,
+            "kind": "bars",
+            "y": "score",
+            "series": series,
+            "errors": errors,
+            "shared": ["people"],
+        }
     ]
     names = list(inventory.traits.values())
     related = _sheets.correlation([one for held in scored.values() for one in held], inventory.traits)

@@ -177,7 +177,8 @@ def test_traits_that_go_together_correlate() -> None:
     scored = [{"A": 1.0, "B": 3.0}, {"A": 2.0, "B": 2.0}, {"A": 3.0, "B": 1.0}]
     made = _sheets.correlation(scored, "AB")
     assert made and made[0] == pytest.approx([1, -1])
-    assert _sheets.correlation([{"A": 1.0, "B": 2.0}] * 3, "AB") == [[None, None], [None, None]]
+    assert _sheets.correlation([{"A": 1.0, "B": 2.0}] * 3, "AB") is None
+    assert _sheets.correlation([{**one, "C": 2.0} for one in scored], "ABC")[2] == [None] * 3
     assert _sheets.correlation(scored[:2], "AB") is None
 
 
