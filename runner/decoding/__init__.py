@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib import import_module
 from queue import SimpleQueue
 from threading import Event
@@ -23,11 +24,28 @@ from runner import chat
 from runner.chat import Message
 from runner.decoding._generate import Batch
 from runner.errors import StepError
-from runner.models import Loaded, device
+from runner.models import Loaded, device, free_memory
 from runner.step import Decoding
 
-TOGETHER = {"cpu": 8, "cuda": 64}
+TOGETHER = {"cpu": 16, "cuda": 128}  # more at a time is hardly faster, and all wait for the longest answer
 UNFINISHED = "\ufffd"
+
+
+def together(loaded: Loaded, decoding: Decoding, length: int) -> int:
+    """How many rows of so many tokens, prompt and answer, are best answered at once: their caches fit into half of the
+    memory that is free."""
+    everyone = [loaded, *(other for held in loaded.others.values() for other in held)]
+    tokens = length * (decoding.params.get("best_of") or decoding.params.get("beams") or 1)
+    needed = tokens * sum(_cache_of_a_token(one.weights.network) for one in everyone)
+    return max(1, min(TOGETHER[device()], int(free_memory() / 2 / needed)))
+
+
+def _cache_of_a_token(network: Any) -> int:
+    """Bytes of keys and values that a network keeps for one token, at most."""
+    config = network.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * network.dtype.itemsize)
 
 
 def batch_of(loaded: Loaded, conversations: Sequence[Sequence[Message]], seed: int, variables: Any = None) -> Batch:
@@ -62,18 +80,28 @@ def answers(
     batch = batch_of(loaded, conversations, seed, variables)
     order = sorted(range(len(batch.prompts)), key=lambda at: -len(batch.prompts[at]))
     made = [""] * len(order)
-    size = TOGETHER[device()]
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
+    while order:
+        length = len(batch.prompts[order[0]]) + decoding.params["max_new_tokens"]
+        size = together(loaded, decoding, min(length, loaded.context))
+        rows, order = order[:size], order[size:]
         for at, ids in zip(rows, _mode(decoding).generate(loaded, batch.rows(rows), decoding), strict=True):
             made[at] = text_of(loaded, ids, decoding.params.get("stop"))
         advance(len(rows))
     return made
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How an answer came to its end: tokens read and made, its end token not counted; finish is stop or length."""
+
+    input: int
+    output: int
+    finish: str
+
+
 def stream(
     loaded: Loaded, messages: Sequence[Message], decoding: Decoding, seed: int, variables: dict[str, Any] | None = None
-) -> Iterator[str]:
+) -> Generator[str, None, Ended]:
     """The answer as it is made: pieces that together are what `answers` gives. Closing the iterator stops the work."""
     batch = batch_of(loaded, [messages], seed, [variables or {}])
     tokens, cancelled, stops = _Tokens(), Event(), decoding.params.get("stop") or []
@@ -94,6 +122,13 @@ def stream(
     rest = text_of(loaded, made.result(), stops)[len(sent) :]
     if rest:
         yield rest
+    return _ended(loaded, batch.prompts[0], made.result(), decoding)
+
+
+def _ended(loaded: Loaded, prompt: list[int], ids: list[int], decoding: Decoding) -> Ended:
+    most = min(decoding.params["max_new_tokens"], loaded.context - len(prompt))
+    stopped = any(stop in _decode(loaded, ids) for stop in decoding.params.get("stop") or ())
+    return Ended(len(prompt), len(ids), "length" if len(ids) >= most and not stopped else "stop")
 
 
 def _mode(decoding: Decoding) -> Any:

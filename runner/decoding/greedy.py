@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.decoding._generate import Batch, penalties, run
+from runner.decoding._generate import Batch, run
 from runner.models import Loaded
 from runner.step import Decoding
 
@@ -13,4 +13,4 @@ def generate(
     loaded: Loaded, batch: Batch, decoding: Decoding, streamer: Any = None, cancelled: Any = None
 ) -> list[list[int]]:
     """The new token ids of each row."""
-    return run(loaded, batch, penalties(loaded, batch, decoding.params), decoding.params, streamer, cancelled)
+    return run(loaded, batch, decoding.params, (), streamer, cancelled)

@@ -37,12 +37,15 @@ def how(mode: str = "greedy", **params: Any) -> Decoding:
 
 
 def load(folder: Path) -> Loaded:
-    """A random model repeats one token: louder weights make it say different things."""
+    """A random model repeats one token: louder weights make it say different things. Weights stay in memory: once."""
     [made] = models.load([Model("tiny", {"load": str(folder)})], folder)
-    with torch.no_grad():
-        for name, weight in made.weights.network.named_parameters():
-            if "layers" in name or ".h." in name:
-                weight.mul_(6)
+    network = made.weights.network
+    if not getattr(network, "is_loud", False):
+        network.is_loud = True
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                if "layers" in name or ".h." in name:
+                    weight.mul_(6)
     return made
 
 
