@@ -6,131 +6,148 @@ learned even where the pad token is the same one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
-from jinja2 import TemplateError
-
-from runner.errors import DataError, StepError
-
-Message = dict[str, str]
-Example = dict[str, list[int]]
-IGNORED = -100
-ROLES = ("system", "user", "assistant")
-
-# For base models that have no template: the role, a line break, the text, the end token, a line break. Nothing ends in
-# a space, so that a prompt and the answer after it are cut into the same tokens as the whole.
-PLAIN = (
-    "{% for message in messages %}{{ message['role'] + ':\n' + message['content'] + eos_token + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant:\n' }}{% endif %}"
+from runner.errors import StepError
+from runner.rendering import (
+    GENERATION,
+    IGNORED,
+    PLAIN,
+    ROLES,
+    Example,
+    Message,
+    begins,
+    complete,
+    conversation,
+    defused,
+    prompt_ids,
+    render,
+    said,
 )
-GENERATION = re.compile(r"{%-?\s*generation\s*-?%}")
+
+__all__ = [
+    "IGNORED",
+    "PLAIN",
+    "ROLES",
+    "Example",
+    "Message",
+    "begins",
+    "complete",
+    "conversation",
+    "cut_at",
+    "encode",
+    "end_ids",
+    "fit",
+    "pieces",
+    "prompt_ids",
+    "render",
+    "shorten",
+    "split_long",
+]
 
 
-def conversation(row: dict[str, Any]) -> list[Message]:
-    """A row's messages. Raises DataError, naming the row, where they are not a list of {role, content} with text."""
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages or not all(_is_message(one) for one in messages):
-        where = row.get("source") or row.get("id") or "a row"
-        raise DataError(f"{where}: messages must be a list of {{role, content}}, the role one of {', '.join(ROLES)}.")
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+def encode(tokenizer: Any, messages: Sequence[Message], learn: str = "assistant", prefill: str = "") -> Example:
+    """{"input_ids", "labels"}: labels are the ids that are learned, else IGNORED.
 
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("role") in ROLES and isinstance(value.get("content"), str)
-
-
-def complete(tokenizer: Any) -> Any:
-    """The tokenizer with what chatting needs: PLAIN where it has no template, its end token as pad where it has none.
-
-    What is added is saved with the tokenizer. Raises StepError for a tokenizer without an end token or without offsets.
-    """
-    name = getattr(tokenizer, "name_or_path", "") or "the model"
-    if tokenizer.eos_token_id is None:
-        raise StepError(f"{name}: its tokenizer has no end token, so no answer could end. Set eos_token in its files.")
-    if not tokenizer.is_fast:
-        raise StepError(f"{name}: its tokenizer has no tokenizer.json, so the trained tokens cannot be located.")
-    if not tokenizer.chat_template:
-        begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + PLAIN
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def render(tokenizer: Any, messages: Sequence[Message], asks: bool = False) -> str:
-    """The conversation as text; with `asks` up to where the assistant's next answer begins.
-
-    Raises StepError in one line where the template refuses the messages.
-    """
-    try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks)
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise StepError(f"the chat template refuses a conversation of {roles}: {error}") from error
-    return str(text)
-
-
-def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """The token ids that ask for the next answer."""
-    ids: list[int] = tokenizer(render(tokenizer, messages, asks=True), add_special_tokens=False).input_ids
-    return ids
-
-
-def encode(tokenizer: Any, messages: Sequence[Message]) -> Example:
-    """{"input_ids", "labels"}: labels are the ids where the assistant speaks, its end token included, else IGNORED.
-
+    learn:   `assistant`, where the assistant speaks, end tokens included; `completion`, its last answer alone; `all`
+    prefill: what the last answer begins with and is not learned, whatever `learn` says
     The template's own `{% generation %}` marks are used where it has them; else the answers are located by rendering
     the conversation up to each. Raises StepError where the template writes earlier turns anew as more follow.
     """
-    if not any(message["role"] == "assistant" for message in messages):
-        ids = tokenizer(render(tokenizer, messages), add_special_tokens=False).input_ids
-        return {"input_ids": ids, "labels": [IGNORED] * len(ids)}
-    if GENERATION.search(tokenizer.chat_template):
-        return _encode_marked(tokenizer, messages)
     text = render(tokenizer, messages)
-    made = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = made["input_ids"], made["offset_mapping"]
-    labels = [IGNORED] * len(ids)
+    answers = list(_located(tokenizer, messages, text, learn)) if learn != "all" or prefill else []
+    given = _given(tokenizer, messages, text, answers, prefill)
+    tokens = cut_at(tokenizer, text, [start for start, _ in answers] + [end for _, end in given])
     special = _special(tokenizer)
-    for start, end in _answers(tokenizer, messages, text):
-        inside = [at for at, (first, last) in enumerate(offsets) if start <= first < end and last > first]
-        ends = [at for at in inside if ids[at] in special]
+    labels = [one for one, _, _ in tokens] if learn == "all" else [IGNORED] * len(tokens)
+    for start, end in answers if learn != "all" else ():
+        inside = [at for at, (_, first, last) in enumerate(tokens) if start <= first < end and last > first]
+        ends = [at for at in inside if tokens[at][0] in special]
         for at in inside:
             if not ends or at <= ends[-1]:
-                labels[at] = ids[at]
-    return {"input_ids": ids, "labels": labels}
+                labels[at] = tokens[at][0]
+    for start, end in given:
+        for at, (_, first, _) in enumerate(tokens):
+            labels[at] = IGNORED if start <= first < end else labels[at]
+    return {"input_ids": [one for one, _, _ in tokens], "labels": labels}
+
+
+def cut_at(tokenizer: Any, text: str, places: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The tokens of a text as (id, first letter, letter after the last), none of them across one of these places.
+
+    What a model is asked ends at such a place: a token across it would be learned and never asked for.
+    """
+    made = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    tokens = [(one, first, last) for one, (first, last) in zip(made["input_ids"], made["offset_mapping"], strict=True)]
+    ends = {last for _, _, last in tokens}
+    across = sorted({place for place in places if 0 < place < len(text)} - ends)
+    if not across:
+        return tokens
+    pieces = []
+    for start, end in pairwise([0, *across, len(text)]):
+        piece = tokenizer(text[start:end], add_special_tokens=False, return_offsets_mapping=True)
+        offsets = zip(piece["input_ids"], piece["offset_mapping"], strict=True)
+        pieces += [(one, start + first, start + last) for one, (first, last) in offsets]
+    return pieces
+
+
+def _given(
+    tokenizer: Any, messages: Sequence[Message], text: str, answers: Sequence[tuple[int, int]], prefill: str
+) -> list[tuple[int, int]]:
+    """Where the prefill stands in the text; a space that ends it belongs to the word after it, which is learned."""
+    if not prefill.strip():
+        return []
+    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].startswith(prefill):
+        raise StepError(f"an answer does not begin with its prefill {prefill[:40]!r}. Make both in the same step.")
+    start, end = answers[-1]
+    begun = defused(tokenizer, prefill.strip())
+    at = text.find(begun, start, end)
+    if at < 0:
+        raise StepError(f"the chat template changes what an answer begins with ({prefill[:40]!r}). Use another one.")
+    return [(start, at + len(begun))]
 
 
 def _special(tokenizer: Any) -> set[int]:
     return {*tokenizer.all_special_ids, *(at for at, token in tokenizer.added_tokens_decoder.items() if token.special)}
 
 
-def _encode_marked(tokenizer: Any, messages: Sequence[Message]) -> Example:
-    """By the template's own marks; the end token right after a marked answer counts as part of it."""
-    made = tokenizer.apply_chat_template(list(messages), return_dict=True, return_assistant_tokens_mask=True)
-    ids, mask = list(made["input_ids"]), list(made["assistant_masks"])
-    for at, (before, here) in enumerate(pairwise(mask), 1):
-        if before and not here and ids[at] == tokenizer.eos_token_id != ids[at - 1]:
-            mask[at] = 1
-    return {"input_ids": ids, "labels": [one if kept else IGNORED for one, kept in zip(ids, mask, strict=True)]}
-
-
-def _answers(tokenizer: Any, messages: Sequence[Message], text: str) -> Iterator[tuple[int, int]]:
-    """Where each assistant turn begins and ends in the rendered text, in characters."""
-    for at, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
+def _located(tokenizer: Any, messages: Sequence[Message], text: str, learn: str) -> Iterator[tuple[int, int]]:
+    """Where the answers stand in the text, in letters; the last one alone unless all of them are learned."""
+    speaks = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+    wanted = speaks if learn == "assistant" else speaks[-1:]
+    if wanted and GENERATION.search(tokenizer.chat_template):
+        marked = list(_marked(tokenizer, messages, text))
+        yield from marked if learn == "assistant" else marked[-1:]
+        return
+    for at in wanted:
         asked = render(tokenizer, messages[:at], asks=True) if at else _first_asked(tokenizer, messages, text)
         answered = render(tokenizer, messages[: at + 1])
+        if not text.startswith(answered):  # a template may end the last answer alone
+            answered = answered.removesuffix(tokenizer.eos_token)
         if not (text.startswith(answered) and answered.startswith(asked)):
             raise StepError(
                 "the chat template writes earlier turns anew when more follow, so what is learned cannot be located. "
                 "Use a model whose template only appends, or one with {% generation %} marks."
             )
         yield len(asked), len(answered)
+
+
+def _marked(tokenizer: Any, messages: Sequence[Message], text: str) -> Iterator[tuple[int, int]]:
+    """By the template's own marks; the end token right after a marked answer counts as part of it."""
+    made = tokenizer.apply_chat_template(
+        said(tokenizer, messages),
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        tokenizer_kwargs={"return_offsets_mapping": True},
+    )
+    mask, offsets = [0, *made["assistant_masks"], 0], made["offset_mapping"]
+    starts = [at for at, (before, here) in enumerate(pairwise(mask)) if here and not before]
+    ends = [at for at, (before, here) in enumerate(pairwise(mask)) if before and not here]
+    for first, after in zip(starts, ends, strict=True):
+        end = offsets[after - 1][1]
+        yield offsets[first][0], end + len(tokenizer.eos_token) * text.startswith(tokenizer.eos_token, end)
 
 
 def _first_asked(tokenizer: Any, messages: Sequence[Message], text: str) -> str:

@@ -6,18 +6,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import psutil
 import torch
 import transformers
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from runner import chat, places
+from runner import bits, chat, places, vocabulary
 from runner.errors import MachineError, StepError
 from runner.files import canonical
 from runner.machine import usable_cores
@@ -50,9 +50,9 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def free_memory() -> int:
-    """Bytes that are free on the device."""
-    return int(torch.cuda.mem_get_info()[0] if device() == "cuda" else psutil.virtual_memory().available)
+def free_memory(on: str | None = None) -> int:
+    """Bytes that are free on the device, or on another that is named."""
+    return int(torch.cuda.mem_get_info()[0] if (on or device()) == "cuda" else psutil.virtual_memory().available)
 
 
 def precision() -> torch.dtype:
@@ -103,30 +103,39 @@ def _expect_chatml(tokenizer: Any, source: Path) -> None:
 
 def load_tokenizer(model: Model, artifacts: Path, say: Say = nothing) -> Any:
     """The tokenizer alone, with a chat template and a pad token in any case; no weights are read."""
-    return chat.complete(_read(AutoTokenizer, model, _folder(model, artifacts, say)))
+    return chat.complete(_read(AutoTokenizer, model, folder_of(model, artifacts, say)))
 
 
-def load_network(model: Model, artifacts: Path, dtype: torch.dtype | None = None, say: Say = nothing) -> Any:
+def load_network(
+    model: Model, artifacts: Path, dtype: torch.dtype | None = None, say: Say = nothing, on: str | None = None
+) -> Any:
     """The weights as one plain causal language model; an adapter is merged into a copy of its base.
 
-    dtype None takes what the hardware does best. Raises StepError or MachineError in one line.
+    dtype None takes what the hardware does best; on: cpu, for weights that only pass through. Raises StepError or
+    MachineError in one line.
     """
     if is_adapter(model):
         if model.base is None:
             raise StepError(f"{model.name}: an adapter needs the model under it, and none is given.")
-        under = load_network(model.base, artifacts, dtype, say)
-        return PeftModel.from_pretrained(under, str(model.folder)).merge_and_unload()
-    folder, bits, dtype = _folder(model, artifacts, say), model.entry.get("bits"), dtype or precision()
+        under = load_network(model.base, artifacts, dtype, say, on)
+        rows = vocabulary.needed(model.folder)
+        vocabulary.grow(under, rows)
+        merged = _adapted(under, model).merge_and_unload()
+        for parameter in merged.parameters():  # peft has frozen them
+            parameter.requires_grad = parameter.is_floating_point()
+        return merged
+    folder, size, dtype = folder_of(model, artifacts, say), model.entry.get("bits"), dtype or precision()
     parameters = _parameters(folder, _read(AutoConfig, model, folder))
-    _expect_room(model, parameters * (bits / 8 if bits else dtype.itemsize))
+    _expect_room(model, parameters * (size / 8 if size else dtype.itemsize), on)
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
-    if bits:
-        options |= {"quantization_config": _quantisation(model, bits, dtype), "device_map": {"": device()}}
+    if size:
+        options |= {"quantization_config": bits.config(model.name, size, dtype), "device_map": {"": device()}}
     network = _read(AutoModelForCausalLM, model, folder, **options)
-    return network if bits else network.to(device())
+    return bits.ready(network) if size else network.to(on or device())
 
 
-def _folder(model: Model, artifacts: Path, say: Say) -> Path:
+def folder_of(model: Model, artifacts: Path, say: Say = nothing) -> Path:
+    """Where a model's files lie; a bundled one is converted, one of the Hub fetched."""
     return model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
 
 
@@ -138,34 +147,82 @@ def _read(kind: Any, model: Model, folder: Path, **options: Any) -> Any:
         raise StepError(f"{model.name}: {folder}: {str(error).splitlines()[0]}") from error
 
 
+def place(model: Model, artifacts: Path, say: Say = nothing) -> Path:
+    """The folder that a model's files lie in, fetched or made where that is needed."""
+    return folder_of(model, artifacts, say)
+
+
+def read_config(model: Model, folder: Path) -> Any:
+    """The config of the model in a folder."""
+    return _read(AutoConfig, model, folder)
+
+
+def read_weights(
+    kind: Any, model: Model, folder: Path, dtype: torch.dtype, whole: list[str] | None = None, **options: Any
+) -> Any:
+    """Weights as `kind`, an AutoModel class, on the device; quantised as the entry says, but for the modules in `whole`.
+
+    Raises StepError where they cannot be read, MachineError where they do not fit in.
+    """
+    size = model.entry.get("bits")
+    parameters = _parameters(folder, _read(AutoConfig, model, folder))
+    _expect_room(model, parameters * (size / 8 if size else dtype.itemsize))
+    if size:
+        held = bits.config(model.name, size, dtype)
+        held.llm_int8_skip_modules = whole  # its name; it is heeded for four bits too
+        options |= {"quantization_config": held, "device_map": {"": device()}}
+    made = _read(kind, model, folder, dtype=dtype, use_safetensors=True, **options)
+    network = made[0] if isinstance(made, tuple) else made
+    bits.ready(network) if size else network.to(device())
+    return made
+
+
 def _parameters(folder: Path, config: Any) -> int:
     held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return int(held // (config.dtype or torch.float32).itemsize)
 
 
-def _expect_room(model: Model, needed: float) -> None:
-    free = free_memory()
+def _expect_room(model: Model, needed: float, on: str | None = None) -> None:
+    free = free_memory(on)
     if needed > free:
         sizes = f"the weights need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
-        raise MachineError(f"{model.name}: {sizes}. Use bits: 4 or a smaller model.")
-
-
-def _quantisation(model: Model, bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
-    if not find_spec("bitsandbytes"):
-        raise MachineError(f"{model.name}: bits: {bits} needs the package bitsandbytes. Install it, or leave bits out.")
-    if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
+        raise MachineError(
+            f"{model.name}: {sizes}. {'A larger machine does it.' if on else 'Use bits: 4 or a smaller model.'}"
+        )
 
 
 @dataclass
 class Weights:
-    """One set of weights in memory, with the adapters attached to it by name."""
+    """One set of weights in memory, with the adapters attached to it by name. One thread at a time uses it."""
 
     network: PreTrainedModel | PeftModel
     adapters: dict[str, str] = field(default_factory=dict)
+    _lock: RLock = field(default_factory=RLock)
+    _worn: list[str | None] = field(default_factory=list)
+    _state: Any = None
+
+    @contextmanager
+    def worn(self, adapter: str | None) -> Iterator[PreTrainedModel | PeftModel]:
+        """The network with one adapter, or without any (None), for as long as the with statement lasts; nests."""
+        with self._lock:
+            self._worn.append(adapter)
+            try:
+                self._wear(adapter)
+                yield self.network
+            finally:
+                self._worn.pop()
+                if self._worn:
+                    self._wear(self._worn[-1])
+
+    def _wear(self, adapter: str | None) -> None:
+        if not isinstance(self.network, PeftModel) or self._state == (adapter, len(self.adapters)):
+            return
+        if adapter is None:
+            self.network.base_model.disable_adapter_layers()
+        else:
+            self.network.base_model.enable_adapter_layers()
+            self.network.set_adapter(adapter, inference_mode=True)
+        self._state = (adapter, len(self.adapters))  # one more adapter may bring layers that know nothing of this
 
 
 @dataclass(frozen=True)
@@ -185,15 +242,8 @@ class Loaded:
 
     @contextmanager
     def active(self) -> Iterator[PreTrainedModel | PeftModel]:
-        """The network acting as this model, for as long as the with statement lasts."""
-        network = self.weights.network
-        if not isinstance(network, PeftModel):
-            yield network
-        elif self.adapter is None:
-            with network.disable_adapter():
-                yield network
-        else:
-            network.set_adapter(self.adapter, inference_mode=True)
+        """The network acting as this model, for as long as the with statement lasts; nests."""
+        with self.weights.worn(self.adapter) as network:
             yield network
 
 
@@ -201,49 +251,95 @@ _POOL: dict[str, Weights] = {}
 
 
 def load(
-    models: Sequence[Model], artifacts: Path, say: Say = nothing, beside: dict[str, tuple[Model, ...]] | None = None
+    models: Sequence[Model],
+    artifacts: Path,
+    say: Say = nothing,
+    beside: dict[str, tuple[Model, ...]] | None = None,
+    keep: bool = False,
 ) -> list[Loaded]:
     """Load models for answering; those on one base share its weights. What decoding names goes in by `beside`.
 
-    The weights of the last call stay in memory, for steps that follow in the same process with the same models.
+    Raises StepError, before weights are read, where these cut text into other tokens than the models.
+    The weights of the last call stay in memory, for steps that follow in the same process with the same models; with
+    `keep` those of the calls before it too.
     """
     named_too = [model for named in (beside or {}).values() for model in named]
-    wanted = {_plain(model)[1] for model in [*models, *named_too]}
-    for stale in set(_POOL) - wanted:
+    for model in models if named_too else ():
+        vocabulary.expect_same([(one.name, load_tokenizer(one, artifacts, say)) for one in (model, *named_too)])
+    wanted = {_plain(model, artifacts, say)[1] for model in [*models, *named_too]}
+    for stale in set() if keep else set(_POOL) - wanted:
         del _POOL[stale]
     others = {key: tuple(_load(model, artifacts, say) for model in named) for key, named in (beside or {}).items()}
     return [replace(_load(model, artifacts, say), others=others) for model in models]
 
 
-def _plain(model: Model) -> tuple[Model, str]:
-    """The model whose weights are read for this one, and what those weights are known by."""
+def _plain(model: Model, artifacts: Path, say: Say) -> tuple[Model, str, int]:
+    """The model whose weights are read for this one, what those weights are known by, and the rows that they grow to.
+
+    An adapter with tokens of its own gets weights of its own: more rows would change what the others may say.
+    """
     plain = model.base if is_adapter(model) and model.base else model
-    return plain, str(plain.folder) if plain.folder else canonical(plain.entry)
+    key = str(plain.folder) if plain.folder else canonical(plain.entry)
+    rows = vocabulary.needed(model.folder) if is_adapter(model) else 0
+    if rows and rows > _rows(plain, artifacts, say):
+        return plain, f"{key} {rows}", rows
+    return plain, key, 0
 
 
 def _load(model: Model, artifacts: Path, say: Say) -> Loaded:
-    plain, key = _plain(model)
+    plain, key, rows = _plain(model, artifacts, say)
     if key not in _POOL:
         say(f"loading {plain.name}")
-        _POOL[key] = Weights(load_network(plain, artifacts, say=say).eval())
+        network = load_network(plain, artifacts, say=say).eval()
+        vocabulary.grow(network, rows)
+        _POOL[key] = Weights(network)
     weights = _POOL[key]
-    adapter = _attach(weights, str(model.folder)) if is_adapter(model) else None
+    adapter = _attach(weights, model) if is_adapter(model) else None
     tokenizer = load_tokenizer(model, artifacts, say)
     context = _context(weights.network.config, tokenizer)
     return Loaded(model.name, weights, adapter, tokenizer, context, remembered(model.folder))
 
 
-def _attach(weights: Weights, folder: str) -> str:
+def _rows(model: Model, artifacts: Path, say: Say) -> int:
+    """How many tokens a model's embeddings know."""
+    if is_adapter(model) and model.base:
+        return max(vocabulary.needed(model.folder), _rows(model.base, artifacts, say))
+    config = _read(AutoConfig, model, folder_of(model, artifacts, say))
+    return int(getattr(config.get_text_config(), "vocab_size", None) or 0)
+
+
+def _attach(weights: Weights, model: Model) -> str:
+    folder = str(model.folder)
     if folder not in weights.adapters:
         name = f"adapter{len(weights.adapters)}"
-        if isinstance(weights.network, PeftModel):
-            weights.network.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
-        else:
-            weights.network = PeftModel.from_pretrained(
-                weights.network, folder, adapter_name=name, autocast_adapter_dtype=False
-            ).eval()
+        weights.network = _adapted(weights.network, model, adapter_name=name, autocast_adapter_dtype=False).eval()
         weights.adapters[folder] = name
     return weights.adapters[folder]
+
+
+def _adapted(network: Any, model: Model, adapter_name: str = "default", **options: Any) -> Any:
+    """The network with an adapter on it. Raises StepError in one line where it was made for another base."""
+    options["adapter_name"] = adapter_name
+    under = model.base.name if model.base else "its base"
+    try:
+        vocabulary.expect_known(network, model.folder)
+        if isinstance(network, PeftModel):
+            network.load_adapter(str(model.folder), **options)
+            return network
+        return PeftModel.from_pretrained(network, str(model.folder), **options)
+    except (RuntimeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        why = next((line for line in lines[1:] if line), lines[0])
+        raise StepError(
+            f"{model.name}: this adapter does not fit '{under}': {why} Use the base that it was trained on."
+        ) from error
+
+
+def context(model: Model, artifacts: Path, tokenizer: Any) -> int:
+    """The most tokens that a model reads, by its configuration and its tokenizer; no weights are read."""
+    if is_adapter(model) and model.base:
+        return context(model.base, artifacts, tokenizer)
+    return _context(read_config(model, place(model, artifacts)), tokenizer)
 
 
 def _context(config: Any, tokenizer: Any) -> int:

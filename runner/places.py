@@ -23,6 +23,9 @@ from runner.step import Model, Prompt
 CONVERSION = 1
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+# Other forms of the weights lie in folders of their own (onnx/, original/). What a sentence encoder does after its network
+# lies in numbered ones, and is small: 1_Pooling/, 2_Dense/.
+HUB_FOLDERS = ["*/*/*", "[!0-9]*/*", "[0-9][!_]*/*"]
 Convert = Callable[[Path, Path], None]
 Say = Callable[[str], None]
 
@@ -112,7 +115,7 @@ def _fetch(load: str, code: bool) -> Path:
         patterns = [*HUB_FILES, "*.py"] if code else HUB_FILES
         return Path(
             huggingface_hub.snapshot_download(
-                name, revision=revision or None, allow_patterns=patterns, ignore_patterns=["*/*"]
+                name, revision=revision or None, allow_patterns=patterns, ignore_patterns=HUB_FOLDERS
             )
         )
     except hub.GatedRepoError as error:
@@ -146,6 +149,13 @@ def public_name(model: Model) -> str:
 def root(model: Model) -> Model:
     """The `models:` entry at the bottom of a chain of trained models."""
     return root(model.base) if model.base else model
+
+
+def bits(model: Model) -> int | None:
+    """4 or 8 where the weights are loaded so; what is trained whole or merged is not."""
+    if model.folder is None:
+        return model.entry.get("bits")
+    return bits(model.base) if is_adapter(model) and model.base else None
 
 
 def is_adapter(model: Model) -> bool:

@@ -55,9 +55,10 @@ def generate(config: type) -> dict[str, Any]:
 
 
 def configs() -> dict[str, type]:
-    from trl import SFTConfig
+    from transformers import TrainingArguments
+    from trl import DPOConfig, SFTConfig
 
-    return {"sft": SFTConfig}
+    return {"sft": SFTConfig, "dpo": DPOConfig, "classifier": TrainingArguments}
 
 
 def text(config: type) -> str:

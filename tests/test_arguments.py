@@ -7,8 +7,10 @@ import pytest
 from runner import schema
 from tests import arguments
 
+NAMES = sorted(path.stem for path in arguments.FOLDER.glob("*.json"))
 
-@pytest.mark.parametrize("name", ["sft"])
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_list_of_arguments_is_that_of_the_pinned_version(name: str) -> None:
     written = (arguments.FOLDER / f"{name}.json").read_text(encoding="utf-8")
     assert written == arguments.text(arguments.configs()[name]), "run: python -m tests.arguments"
@@ -25,7 +27,8 @@ def test_arguments_are_typed_with_their_choices_and_without_secrets() -> None:
     assert not {"hub_token", "push_to_hub_token", "pad_token"} & set(held)
 
 
-def test_what_our_keys_set_are_real_fields_and_cannot_be_set_twice() -> None:
-    field = schema.fragment("train", "sft")["properties"]["arguments"]
-    known = {one.name for one in __import__("dataclasses").fields(arguments.configs()["sft"])}
+@pytest.mark.parametrize("name", NAMES)
+def test_what_our_keys_set_are_real_fields_and_cannot_be_set_twice(name: str) -> None:
+    field = schema.fragment("train", name)["properties"]["arguments"]
+    known = {one.name for one in __import__("dataclasses").fields(arguments.configs()[name])}
     assert set(field["x-sets"]) <= known and not set(field["x-sets"]) & set(field["properties"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from runner import chat, models, places, schema
+from runner import bits, chat, models, places, schema
 from runner.errors import MachineError, StepError
 from runner.step import Model, Prompt
 from tests.conftest import make_tokenizer
@@ -100,13 +100,13 @@ def test_weights_that_are_not_safetensors_are_refused(tiny_model: Path, tmp_path
 
 
 def test_too_little_memory_is_said_before_loading(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "free_memory", lambda: 1000)
+    monkeypatch.setattr(models, "free_memory", lambda on=None: 1000)
     with pytest.raises(MachineError, match=r"base: the weights need 0.0 GiB and 0.0 GiB are free. Use bits: 4"):
         models.load_network(entry(tiny_model), tiny_model)
 
 
 def test_bits_without_bitsandbytes_is_this_machines_lack(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(bits, "find_spec", lambda name: None)
     with pytest.raises(MachineError, match="bits: 4 needs the package bitsandbytes") as error:
         models.load_network(entry(tiny_model, bits=4), tiny_model)
     assert error.value.exit_code == 5

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from peft import PeftModel
 from torch.utils.data import Sampler
@@ -20,8 +20,10 @@ from transformers import TrainerCallback
 
 from runner import models
 from runner.chat import IGNORED, Example
+from runner.files import file_digest
 from runner.places import public_name, remember
-from runner.step import Advance, Model, Prompt
+from runner.step import WHOLE, Advance, Model, Prompt, Step
+from runner.steps.train import _launch
 
 FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 # Rows of a batch are drawn from groups of this many batches sorted by length
@@ -30,19 +32,30 @@ GROUP = 50
 SHARE = 0.02
 
 
-def store(examples: Iterator[Example], path: Path) -> Dataset:
-    """Write examples to an Arrow file and map it into memory, so that no data set has to fit there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with ArrowWriter(path=str(path), features=FEATURES) as writer:
-        for example in examples:
-            writer.write(example)
-        writer.finalize()
+def store(examples: Iterator[Example], path: Path, features: Features = FEATURES) -> Dataset:
+    """Write examples to an Arrow file and map it into memory, so that no data set has to fit there.
+
+    Of several processes the first one writes, and only there the examples are made.
+    """
+    if _launch.leads():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ArrowWriter(path=str(path), features=features) as writer:
+            for example in examples:
+                writer.write(example)
+            writer.finalize()
+    _launch.together()
     return Dataset.from_file(str(path))
 
 
-def lengths(data: Dataset) -> list[int]:
-    """How many tokens each example has."""
-    made: list[int] = pc.list_value_length(data.data.column("input_ids")).to_pylist()
+def with_silent(data: Dataset) -> Dataset:
+    """The examples and after them one of which nothing is learned."""
+    silent = {"input_ids": [data[0]["input_ids"][0]] * 2, "labels": [IGNORED] * 2}
+    return concatenate_datasets([data, Dataset.from_list([silent], features=data.features)])
+
+
+def lengths(data: Dataset, column: str = "input_ids") -> list[int]:
+    """How many tokens each example has, in one column."""
+    made: list[int] = pc.list_value_length(data.data.column(column)).to_pylist()
     return made
 
 
@@ -51,18 +64,35 @@ def learned(data: Dataset) -> int:
     return int(pc.sum(pc.not_equal(pc.list_flatten(data.data.column("labels")), IGNORED)).as_py())
 
 
+def largest(data: Dataset, column: str = "input_ids") -> int:
+    """The largest token id."""
+    return int(pc.max(pc.list_flatten(data.data.column(column))).as_py())
+
+
+def settle(network: Any) -> None:
+    """What is trained, in float32: TRL makes an adapter over weights in bits bfloat16, in which small steps are lost, and
+    which a CPU multiplies slowly."""
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 class LengthGrouped(Sampler[int]):
     """Shuffled rows, those of one batch of like length. The order depends on the seed and the epoch alone: a resumed
-    run sees the rows that it would have seen."""
+    run sees the rows that it would have seen.
 
-    def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
+    filler: the row that fills up the last batch, so that several processes get equally many; none for one process
+    """
+
+    def __init__(self, lengths: list[int], batch: int, seed: int, filler: int | None = None) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+        self.fill = [] if filler is None else [filler] * (-len(lengths) % batch)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + len(self.fill)
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -76,7 +106,7 @@ class LengthGrouped(Sampler[int]):
         batches = [rows[at : at + self.batch] for at in range(0, whole, self.batch)]
         for at in torch.randperm(len(batches), generator=generator).tolist():
             yield from batches[at]
-        yield from rows[whole:]
+        yield from [*rows[whole:], *self.fill]
 
 
 def rows_at_once(config: Any, sizes: list[int], batch: int) -> tuple[int, bool]:
@@ -102,9 +132,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; all others, torn ones too, are deleted. trainer_state.json is written last."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     whole = [path for path in found if _whole(path)]
-    for path in found:
+    _launch.together()
+    for path in found if _launch.leads() else ():
         if path not in whole[-1:]:
             shutil.rmtree(path)
+    _launch.together()
     return whole[-1] if whole else None
 
 
@@ -141,7 +173,8 @@ class Watch(TrainerCallback):
         return time.monotonic() - self.began
 
     def on_step_end(self, args: Any, state: Any, control: Any, **held: Any) -> None:
-        if state.global_step >= state.max_steps or time.monotonic() - self.saved > self.cost / SHARE:
+        due = state.global_step >= state.max_steps or time.monotonic() - self.saved > self.cost / SHARE
+        if _launch.agreed(due):
             control.should_save = True
             self.saved = time.monotonic()
 
@@ -151,7 +184,7 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **held: Any) -> None:
         values = [entry[f"eval_{self.best}"] for entry in state.log_history if f"eval_{self.best}" in entry]
-        better = max if self.best == "accuracy" else min
+        better = min if self.best == "loss" else max
         if len(values) == 1 or values[-1] == better(values) != better(values[:-1]):
             self.keep(model)
         self.saved = time.monotonic()
@@ -166,18 +199,28 @@ def checkpoint_cost(network: Any) -> float:
 # The folders at the end
 
 
-def save(network: Any, tokenizer: Any, model: Model, learned: Prompt | None, folder: Path) -> None:
-    """A Hub folder (weights or adapter, tokenizer with its template), whole or not there, with no path in it."""
+def save(
+    network: Any,
+    tokenizer: Any,
+    model: Model,
+    learned: Prompt | None,
+    folder: Path,
+    state: dict[str, Any] | None = None,
+) -> None:
+    """A Hub folder (weights or adapter, tokenizer with its template), whole or not there, with no path in it.
+
+    state: the weights, where several processes hold a piece of each.
+    """
     part = folder.with_name(f"{folder.name}.part")
     for stale in (part, folder):
         shutil.rmtree(stale, ignore_errors=True)
     if isinstance(network, PeftModel):
         config, name = network.peft_config["default"], network.peft_config["default"].base_model_name_or_path
         config.base_model_name_or_path = public_name(model)
-        network.save_pretrained(part, save_embedding_layers=False)
+        network.save_pretrained(part, state_dict=state, save_embedding_layers=False)
         config.base_model_name_or_path = name
     else:
-        network.save_pretrained(part)
+        network.save_pretrained(part, state_dict=state)
     tokenizer.save_pretrained(part)
     remember(learned, part)
     os.replace(part, folder)
@@ -199,6 +242,17 @@ def card(folder: Path, model: Model, adapter: bool, facts: dict[str, Any]) -> No
     (folder / "README.md").write_text(text, encoding="utf-8", newline="\n")
 
 
+def digests(step: Step) -> dict[str, str]:
+    """For the model card: the SHA-256 of the rows that were learned from, and of those that were looked at."""
+    made: dict[str, list[str]] = {}
+    for entry in step.inputs.get("from", ()):
+        parts = entry.parts or (entry.part or WHOLE,)
+        for part in (part for part in parts if part != "test" or entry.part):
+            told = "checked on" if part == "validation" and entry.parts else "learned from"
+            made.setdefault(f"rows {told} (SHA-256)", []).append(file_digest(entry.folder / f"{part}.jsonl"))
+    return {name: ", ".join(f"`{one}`" for one in held) for name, held in made.items()}
+
+
 def hardware(args: Any, network: Any, threads: int) -> dict[str, Any]:
     """What the machine decided, for step.json."""
     return {
@@ -208,6 +262,9 @@ def hardware(args: Any, network: Any, threads: int) -> dict[str, Any]:
         "threads": threads,
         "batch_at_once": args.per_device_train_batch_size,
         "activation_checkpointing": bool(args.activation_checkpointing),
+        "attention": network.config._attn_implementation,  # noqa: SLF001 -- it has no public name
+        "processes": _launch.processes(),
+        "distributed": args.distributed_state.distributed_type.value if _launch.processes() > 1 else None,
     }
 
 

@@ -7,34 +7,42 @@ import shutil
 from typing import Any
 
 import torch
-from datasets import Dataset
-from peft import LoraConfig, PeftModel
+from datasets import Dataset, disable_progress_bars
+from peft import PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback
 from trl import SFTConfig
 
-from runner import models, places
+from runner import models, places, vocabulary
 from runner.errors import StepError
-from runner.files import loads
 from runner.step import Out, Step
-from runner.steps.train import _lessons, _training
+from runner.steps.train import _launch, _lessons, _settings, _training
 from runner.steps.train._lessons import show
+from runner.steps.train._packing import expect_isolated
 from runner.steps.train._trainer import Trainer
 
-__all__ = ["run", "show"]
+__all__ = ["run", "show", "train"]
 RATES = {True: 2e-4, False: 2e-5}  # learning rate with and without LoRA
 
 
 def run(step: Step, out: Out) -> dict[str, Any]:
     """Train and write best/ and final/. Raises StepError where nothing is to be learned or the loss is not a number."""
-    facts = _ended(out) or _made(step, out)
+    facts = _settings.ended(out)
+    if facts is None:
+        facts = _launch.run("sft", step, out) if step.params.get("launch") else train(step, out)
     for name in ("checkpoints", "encoded"):
         shutil.rmtree(out.folder / name, ignore_errors=True)
     return facts
 
 
-def _made(step: Step, out: Out) -> dict[str, Any]:
+def train(step: Step, out: Out) -> dict[str, Any]:
+    """The training itself, in this process; with `launch:`, in each of several."""
     threads = models.prepare(step.params["seed"])
-    tokenizer = models.load_tokenizer(step.models["model"][0], step.artifacts, out.log)
+    disable_progress_bars()
+    _expect_trainable(step)
+    tokenizer = _lessons.load_tokenizer(step, out)
+    length = _lessons.room(step, tokenizer)
+    if length < step.params["max_length"]:
+        out.log(f"the model reads {length} tokens: max_length is {length}, not {step.params['max_length']}")
     data = {role: _stored(step, out, tokenizer, role) for role in _lessons.parts(step)}
     trainer = _trainer(step, out, tokenizer, data)
     facts = _train(step, out, trainer, data["train"])
@@ -44,12 +52,10 @@ def _made(step: Step, out: Out) -> dict[str, Any]:
     return facts
 
 
-def _ended(out: Out) -> dict[str, Any] | None:
-    """The facts of a training that was killed after its end, before the end of the step."""
-    side = out.folder / "side.jsonl"
-    lines = side.read_text(encoding="utf-8").splitlines() if side.is_file() else []
-    found = [line for line in lines if line.startswith('{"ended"') and line.endswith("}")]
-    return dict(loads(found[-1])["ended"]) if found else None
+def _expect_trainable(step: Step) -> None:
+    model = step.models["model"][0]
+    if places.bits(model) and not step.params.get("lora"):
+        raise StepError(f"{step.name}: weights loaded with bits: cannot be trained. Add lora:, or drop bits:.")
 
 
 def _stored(step: Step, out: Out, tokenizer: Any, role: str) -> Dataset:
@@ -64,22 +70,33 @@ def _stored(step: Step, out: Out, tokenizer: Any, role: str) -> Dataset:
 # Translation to TRL
 
 
-def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> Trainer:
-    model, lora = step.models["model"][0], step.params.get("lora")
-    if places.root(model).entry.get("bits") and not lora:
-        raise StepError(f"{step.name}: weights loaded with bits: cannot be trained. Add lora:, or drop bits:.")
+def _network(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> Any:
+    """The weights, with rows for the tokens that the step adds."""
+    model, lora, tokens = step.models["model"][0], step.params.get("lora"), step.params.get("special_tokens", ())
     network = models.load_network(model, step.artifacts, None if lora else torch.float32, out.log)
+    vocabulary.add(tokenizer, network, tokens)
+    _settings.expect_tokens(step, network, max(map(_training.largest, data.values())))
+    if places.bits(model):
+        network = _settings.for_bits(network)
+    if step.params["packing"]:
+        expect_isolated(step.name, network)
+    return network
+
+
+def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> Trainer:
+    network, lora = _network(step, out, tokenizer, data), step.params.get("lora")
     try:
         trainer = Trainer(
             model=network,
             args=_config(step, out, network, data),
-            train_dataset=data["train"],
+            train_dataset=_training.with_silent(data["train"]) if _filled(step) else data["train"],
             eval_dataset=data.get("validation"),
             processing_class=tokenizer,
-            peft_config=_lora(network, lora) if lora else None,
+            peft_config=_lora(step, network, tokenizer) if lora else None,
         )
     except (ValueError, TypeError) as error:
         raise StepError(f"{step.name}: {str(error).splitlines()[0]}") from error
+    _training.settle(trainer.model)
     trainer.remove_callback(PrinterCallback)
     if "check_every" not in step.params:
         trainer.args.eval_steps = _updates(step, trainer)
@@ -90,61 +107,32 @@ def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> 
 
 def _updates(step: Step, trainer: Trainer) -> int:
     """How many updates see every row once; packed rows are fewer."""
-    return math.ceil(len(trainer.train_dataset) / step.params["batch"])
+    return math.ceil((len(trainer.train_dataset) - _filled(step)) / step.params["batch"])
 
 
-def _lora(network: Any, lora: dict[str, Any]) -> LoraConfig:
-    targets = lora["targets"]
-    head = next(name for name, module in network.named_modules() if module is network.get_output_embeddings())
-    if targets != "all" and head.split(".")[-1] in targets:
-        raise ValueError(f"lora.targets: {head} is the output layer, which LoRA leaves alone. Remove it.")
-    return LoraConfig(
-        r=lora["rank"],
-        lora_alpha=lora.get("alpha", 2 * lora["rank"]),
-        lora_dropout=lora["dropout"],
-        target_modules="all-linear" if targets == "all" else targets,
-        task_type="CAUSAL_LM",
-    )
+def _filled(step: Step) -> bool:
+    """Whether the last update is filled up with an example of which nothing is learned: processes work in step."""
+    return _launch.processes() > 1 and not step.params["packing"]
+
+
+def _lora(step: Step, network: Any, tokenizer: Any) -> Any:
+    made = _settings.lora(network, step.params["lora"])
+    tokens = step.params.get("special_tokens")
+    if tokens:
+        made.trainable_token_indices = vocabulary.trainable(network, tokenizer, tokens)
+    return made
 
 
 def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFTConfig:
-    keys = step.params
-    at_once, twice = _training.rows_at_once(network.config, _training.lengths(data["train"]), keys["batch"])
-    at_once = keys.get("batch_at_once", at_once)
-    if keys["batch"] % at_once:
-        raise ValueError(f"batch_at_once: {at_once} does not divide batch: {keys['batch']}.")
-    cpu = models.device() == "cpu"
-    stop = keys.get("stop_early") or {"on": keys["best"]}
-    ours = {
-        "output_dir": str(out.folder / "checkpoints"),
-        "seed": keys["seed"],
-        "num_train_epochs": keys["epochs"],
-        "max_steps": keys.get("max_steps", -1),
-        "per_device_train_batch_size": at_once,
-        "per_device_eval_batch_size": at_once,
-        "gradient_accumulation_steps": keys["batch"] // at_once,
+    keys, sizes = step.params, _training.lengths(data["train"])
+    ours = _settings.common(step, out, network, sizes, "validation" in data) | {
         "learning_rate": keys.get("learning_rate", RATES["lora" in keys]),
-        "warmup_steps": keys["warmup"],
-        "weight_decay": keys["weight_decay"],
         "max_length": keys["max_length"],
         "packing": keys["packing"],
         "eval_packing": False,
         "dataset_kwargs": None if keys["packing"] else {"skip_prepare_dataset": True},
-        "eval_strategy": "steps" if "validation" in data else "no",
-        "eval_steps": keys.get("check_every", 1),
-        "save_strategy": "no",  # _training.Watch asks for checkpoints
-        "save_total_limit": keys["keep_checkpoints"],
-        "metric_for_best_model": stop["on"],
-        "greater_is_better": stop["on"] == "accuracy",
-        "restore_callback_states_from_checkpoint": True,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-        "use_cpu": cpu,
     }
-    half = models.precision() == torch.bfloat16
-    free = {"report_to": "none", "activation_checkpointing": twice, "bf16": half, "dataloader_pin_memory": not cpu}
-    return SFTConfig(**free | dict(keys.get("arguments") or {}) | ours)
+    return SFTConfig(**_settings.free(network, sizes, keys["batch"]) | dict(keys.get("arguments") or {}) | ours)
 
 
 def _train(step: Step, out: Out, trainer: Trainer, data: Dataset) -> dict[str, Any]:
@@ -157,7 +145,7 @@ def _train(step: Step, out: Out, trainer: Trainer, data: Dataset) -> dict[str, A
         out.log(f"going on from {resumed.name}")
 
     def keep(network: Any) -> None:
-        _save(step, trainer, network, "best", out)
+        _save(step, trainer, "best", out)
 
     with out.progress("training", updates) as advance:
         watch = _training.Watch(
@@ -165,7 +153,7 @@ def _train(step: Step, out: Out, trainer: Trainer, data: Dataset) -> dict[str, A
         )
         trainer.add_callback(watch)
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    return _facts(trainer, learned, tokens, trainer.seen / watch.seconds())
+    return _facts(trainer, learned, tokens, _launch.summed([trainer.seen])[0] / watch.seconds())
 
 
 def _facts(trainer: Trainer, learned: int, tokens: int, speed: float) -> dict[str, Any]:
@@ -191,31 +179,40 @@ def _facts(trainer: Trainer, learned: int, tokens: int, speed: float) -> dict[st
 # The folders at the end
 
 
-def _save(step: Step, trainer: Trainer, network: Any, name: str, out: Out) -> None:
-    model = step.models["model"][0]
-    _training.save(network, trainer.processing_class, model, step.learned, out.folder / name)
+def _save(step: Step, trainer: Trainer, name: str, out: Out) -> None:
+    """All processes come here: weights that lie in pieces are put together by all of them."""
+    model, state = step.models["model"][0], trainer.whole_state()
+    if _launch.leads():
+        place = out.folder / name
+        _training.save(trainer.model, trainer.processing_class, model, step.learned, place, state)
+    _launch.together()
 
 
 def _write(step: Step, out: Out, trainer: Trainer, facts: dict[str, Any]) -> None:
-    _save(step, trainer, trainer.model, "final", out)
+    _save(step, trainer, "final", out)
+    if not _launch.leads():
+        return
     if "validation_loss" not in facts["metrics"]:
         _training.same(out.folder / "final", out.folder / "best")
-    args, metrics = trainer.args, facts["metrics"]
-    lora = step.params.get("lora")
-    told = {
-        "method": f"supervised fine-tuning with LoRA of rank {lora['rank']}"
-        if lora
-        else "supervised fine-tuning, all weights",
-        "updates": metrics["updates"],
-        "rows an update": step.params["batch"],
-        "learning rate": args.learning_rate,
-        "tokens learned": metrics["learned_tokens"],
-        "validation loss (best, final)": _pair(metrics.get("validation_loss")),
-    }
-    adapter = isinstance(trainer.model, PeftModel)
+    told = _told(step, trainer, facts["metrics"]) | _training.digests(step)
     for name in ("best", "final"):
-        _training.card(out.folder / name, step.models["model"][0], adapter, told)
+        _training.card(out.folder / name, step.models["model"][0], isinstance(trainer.model, PeftModel), told)
 
 
-def _pair(values: dict[str, float] | None) -> str | None:
-    return f"{values['best']:.4f}, {values['final']:.4f}" if values else None
+def _told(step: Step, trainer: Trainer, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the model card says: nothing of the recipe, the machine or the time."""
+    keys, lora, bits = step.params, step.params.get("lora"), places.bits(step.models["model"][0])
+    checked, args = metrics.get("validation_loss"), trainer.args
+    return {
+        "method": "supervised fine-tuning, " + (f"LoRA of rank {lora['rank']}" if lora else "all weights"),
+        "base weights": f"{bits} bits" if bits else None,
+        "learned of a row": keys.get("loss"),
+        "added tokens": " ".join(f"`{token}`" for token in keys.get("special_tokens", ())) or None,
+        "updates": metrics["updates"],
+        "rows an update": keys["batch"],
+        "learning rate": args.learning_rate,
+        "seed": keys["seed"],
+        "tokens learned": metrics["learned_tokens"],
+        "training loss at the end": f"{metrics['train_loss']:.4f}",
+        "validation loss (best, final)": f"{checked['best']:.4f}, {checked['final']:.4f}" if checked else None,
+    }

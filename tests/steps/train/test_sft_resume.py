@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from runner.step import Model, Step
 from runner.steps.train import _training, sft
 from tests.steps.train.sft_steps import make, run
 
@@ -25,18 +27,27 @@ sft.run(step, Out(Path(sys.argv[2])))
 """
 
 
-def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tiny_model: Path, tmp_path: Path) -> None:
-    keys = {
+@pytest.mark.parametrize("more", [{}, {"special_tokens": ["<I>"], "loss": "all", "bits": 4}], ids=["plain", "4 bits"])
+def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(
+    tiny_model: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    bits = more.get("bits")
+    keys: dict[str, Any] = {
+        **{name: value for name, value in more.items() if name != "bits"},
         "epochs": 8,
         "lora": {"dropout": 0.1},
         "batch": 3,
         "check_every": 5,
         "stop_early": {"after": 30, "on": "loss"},
     }
-    whole, undisturbed = run(make(tmp_path, tiny_model, **keys), tmp_path / "whole")
+    step = make(tmp_path, tiny_model, **keys)
+    if bits:
+        small = Model("base", {"load": str(tiny_model), "bits": bits})
+        step = Step(**{**vars(step), "models": {"model": (small,)}})
+    whole, undisturbed = run(step, tmp_path / "whole")
     folder = tmp_path / "killed"
     folder.mkdir()
-    (tmp_path / "step").write_bytes(pickle.dumps(make(tmp_path, tiny_model, **keys)))
+    (tmp_path / "step").write_bytes(pickle.dumps(step))
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "step"), str(folder)], stderr=subprocess.DEVNULL
     )
@@ -49,7 +60,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(tiny_model: Path, 
     torn = folder / "checkpoints" / "checkpoint-9999"
     torn.mkdir()
     (torn / "trainer_state.json").write_text('{"global_step": 99')
-    facts, _ = run(make(tmp_path, tiny_model, **keys), folder)
+    facts, _ = run(step, folder)
     assert f"going on from {found.name}" in (folder / "step.log").read_text()
     assert facts["curves"] == whole["curves"]
     for name in ("best", "final"):
