@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runner import models, scorers
 from runner.errors import DataError, StepError
 from runner.files import Row
-from runner.step import PARTS, Model, Out, Step
+from runner.step import PARTS, Model, Out, Step, pick
 from runner.steps._targets import text_of
 
 Values = NDArray[np.float32]
@@ -53,10 +53,17 @@ def held_out(parts: list[str]) -> str:
     return next((part for part in reversed(PARTS) if part in parts), parts[-1])
 
 
+def rows_of(step: Step, part: str | None, of: str) -> Iterator[Row]:
+    """The rows of a key, its columns mapped as those of from: are."""
+    mapping = (step.params.get("columns") or {}) if of != "from" else {}
+    for row in step.rows(part, of):
+        yield {**row, **{standard: pick(row, ours) for standard, ours in mapping.items()}} if mapping else row
+
+
 def has_pairs(step: Step, of: str = "from") -> bool:
     """Whether its rows have text_pair, by the first one."""
     part = step.parts(of)[0] if step.parts(of) else None
-    first = next(step.rows(part, of), {})
+    first = next(rows_of(step, part, of), {})
     return first.get("text_pair") is not None
 
 

@@ -22,6 +22,7 @@ from runner.steps.evaluate import _asked
 from runner.steps.evaluate._asked import Case
 
 FEATURES = 50_000  # the most frequent words
+INSIDE = 4  # letters of a label that is looked for inside words
 Said = dict[str, list[Any]]  # by part
 
 
@@ -38,7 +39,7 @@ def training(step: Step, place: tuple[str, str | None], truth: Callable[[Row], A
     """Text and truth of the rows to learn from."""
     of, part = place
     pairs = _asked.has_pairs(step, of)
-    for row in step.rows(part, of):
+    for row in _asked.rows_of(step, part, of):
         try:
             text, pair = text_of(row, pairs)
             found = truth(row)
@@ -99,11 +100,15 @@ def drawn(counts: Counter[str], sizes: dict[str, int], seed: int) -> Said:
 
 
 def mentions(labels: Sequence[str], otherwise: str, cases: Iterable[Case]) -> tuple[list[str], int]:
-    """The label that each text names most often, in whatever case and inside longer words too; how many texts name one."""
-    pattern = re.compile(
-        "|".join(re.escape(label.lower()) for label in sorted(labels, key=lambda one: (-len(one), one)))
-    )
-    by_name = {label.lower(): label for label in labels}
+    """The label that each text names most often, in whatever case, the first one among equals; how many texts name one.
+
+    A label of four letters or more also counts inside a longer word (INTPs), a shorter one only as a word of its own.
+    """
+    ordered = sorted(labels, key=lambda label: (-len(label), label))
+    names = [
+        re.escape(label.lower()) if len(label) >= INSIDE else rf"\b{re.escape(label.lower())}\b" for label in ordered
+    ]
+    pattern, by_name = re.compile("|".join(names)), {label.lower(): label for label in labels}
     made, named = [], 0
     for one in cases:
         found = Counter(pattern.findall(joined(one.text, one.pair).lower()))

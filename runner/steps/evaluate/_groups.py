@@ -46,6 +46,16 @@ def name(group: Group) -> str:
     return ", ".join(shown(value) for value in group) or "all"
 
 
+def order(group: Group) -> tuple[Any, ...]:
+    """Numbers by size, before everything else by its text."""
+    return tuple(
+        (False, value, "")
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else (True, 0, shown(value))
+        for value in group
+    )
+
+
 def figures(groups: dict[Group, Sums]) -> dict[str, Any]:
     """Mean and standard deviation of every score by group, and how many rows; of classes also how often each was said."""
     made: dict[str, Any] = {}

@@ -19,7 +19,9 @@ def ask(step: Step, model: Model, questions: list[tuple[Asked, list[Message]]], 
     loaded = models.load([model], step.artifacts, out.log, how.models)[0]
     room = loaded.context - how.params["max_new_tokens"]
     talks = [chat.fit(loaded.tokenizer, messages, room) for _, messages in questions]
-    told = [{**step.matrix, "item": asked.text, "statement": asked.item.text} for asked, _ in questions]
+    told = [
+        {**step.matrix, "item": asked.text, "statement": asked.item.text, "texts": step.texts} for asked, _ in questions
+    ]
     with out.progress(f"{model.name} answers", len(talks)) as advance:
         said = decoding.answers(loaded, talks, how, step.params["seed"], told, advance)
     found = [parse(text, asked) for text, (asked, _) in zip(said, questions, strict=True)]

@@ -9,10 +9,11 @@ from typing import Any
 from runner import chat, decoding, models, prompts
 from runner.chat import Message
 from runner.errors import StepError
+from runner.files import Row
 from runner.models import Loaded
 from runner.step import Out, Prompt, Step
 
-Asked = tuple[str, str, list[Message]]  # id, question, conversation
+Asked = tuple[str, str, list[Message], Row]  # id, question, conversation, the row that it comes from
 
 
 def run(step: Step, out: Out) -> dict[str, Any]:
@@ -29,15 +30,16 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         prompt = step.prompts.get("prompt") or one.prompt or told
         asked = [*_questions(step, prompt), *_rows(step)]
         talks = [
-            chat.fit(one.tokenizer, messages, one.context - how.params["max_new_tokens"]) for _, _, messages in asked
+            chat.fit(one.tokenizer, messages, one.context - how.params["max_new_tokens"]) for _, _, messages, _ in asked
         ]
+        told_too = [{**row, **step.matrix, "texts": step.texts} for *_, row in asked]  # for experts' own prompts
         with out.progress(f"{one.name} answers", len(talks)) as advance:
-            made[one.name] = decoding.answers(one, talks, how, seed, advance=advance)
+            made[one.name] = decoding.answers(one, talks, how, seed, told_too, advance)
     answers = [dict(zip(made, row, strict=True)) for row in zip(*made.values(), strict=True)]
     with out.rows() as rows:
-        for (name, question, _), given in zip(asked, answers, strict=True):
+        for (name, question, *_), given in zip(asked, answers, strict=True):
             rows.write({"id": name, "question": question, "answers": given})
-    cells = [[question, *given.values()] for (_, question, _), given in zip(asked, answers, strict=True)]
+    cells = [[question, *given.values()] for (_, question, *_), given in zip(asked, answers, strict=True)]
     return {"tables": [{"title": "Answers", "columns": ["question", *made], "rows": cells}]}
 
 
@@ -51,7 +53,7 @@ def _prompt_for_all(step: Step, loaded: list[Loaded]) -> Prompt | None:
 
 def _questions(step: Step, prompt: Prompt | None) -> list[Asked]:
     asked = step.params.get("questions") or []
-    return [(f"question-{at}", text, _conversation(step, prompt, text)) for at, text in enumerate(asked, 1)]
+    return [(f"question-{at}", text, _conversation(step, prompt, text), {}) for at, text in enumerate(asked, 1)]
 
 
 def _conversation(step: Step, prompt: Prompt | None, question: str) -> list[Message]:
@@ -80,5 +82,5 @@ def _rows(step: Step) -> list[Asked]:
         while messages and messages[-1]["role"] == "assistant":
             messages = messages[:-1]
         if messages and messages[-1]["role"] == "user":
-            made.append((str(row.get("id", f"row-{at}")), messages[-1]["content"], messages))
+            made.append((str(row.get("id", f"row-{at}")), messages[-1]["content"], messages, row))
     return made

@@ -99,9 +99,16 @@ def _mentions(step: Step, sizes: dict[str, int], labels: list[str], often: str, 
         notes.append("No baseline of mentions: a label of one letter stands in every text.")
         return {}
     made: Said = {}
+    shares = {}
     for part, size in sizes.items():
         made[part], named = _baselines.mentions(labels, often, _asked.cases(step, part, _truth))
-        notes.append(f"{named / size:.1%} of the texts of {part} name a label.")
+        shares[part] = named / size
+    if not any(shares.values()):
+        notes.append("No text names a label, so there is no baseline of mentions.")
+        return {}
+    notes.append(
+        "Texts that name a label: " + ", ".join(f"{share:.1%} of {part}" for part, share in shares.items()) + "."
+    )
     return {"mentions": made}
 
 

@@ -82,11 +82,14 @@ def _measure(step: Step, loaded: Loaded, part: str | None, advance: Advance) -> 
 
 def _examples(loaded: Loaded, rows: list[Row], length: int, made: Measured) -> Iterator[Example]:
     for row in rows:
-        kept, lost = chat.shorten(loaded.tokenizer, chat.conversation(row), length, "split")
+        talk = chat.conversation(row)
+        kept, lost = chat.shorten(loaded.tokenizer, talk, length, "split")
         made.left_out += len(lost)
         for messages in kept:
-            made.letters += sum(len(one["content"]) for one in messages if one["role"] == "assistant")
-            yield chat.encode(loaded.tokenizer, messages)
+            begun = (row.get("prefill") or "") if messages[-1] is talk[-1] else ""  # given, not said
+            said = sum(len(one["content"]) for one in messages if one["role"] == "assistant")
+            made.letters += said - len(begun)
+            yield chat.encode(loaded.tokenizer, messages, prefill=begun)
 
 
 def _batches(examples: list[Example]) -> Iterator[list[Example]]:

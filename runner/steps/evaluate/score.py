@@ -32,12 +32,15 @@ def run(step: Step, out: Out) -> dict[str, Any]:
             several = {"model": model.name} if len(step.models["model"]) > 1 else {}
             with out.progress(f"{model.name} scores", sum(1 for _ in _usable(step, None))) as advance:
                 for row, scores in _scored(step, scorer, None if at else out, advance):
-                    predicted = _predicted(scorer, scores)
+                    predicted = scorer.says(scores)
                     rows.write({**row, **several, "scores": scores, "predicted": predicted})
                     held.setdefault(_group(row, by), Sums()).add(scores, predicted)
             notes += scorer.notes()
         if not rows.count:
             raise DataError(f"{step.name}.from: no row has a text to score. Map it: columns: {{text: …}}.")
+    groups = {
+        name: dict(sorted(held.items(), key=lambda item: _groups.order(item[0]))) for name, held in groups.items()
+    }
     return {
         "metrics": {name: _groups.figures(held) for name, held in groups.items()},
         "tables": [_groups.table(name, by, held) for name, held in groups.items()],
@@ -65,15 +68,6 @@ def _scored(step: Step, scorer: Scorer, out: Out | None, advance: Any) -> Iterat
         pairs = None if seconds[0] is None or scorer.pairs is False else seconds
         for row, scores in zip(rows, scorer.scores(texts, pairs, advance), strict=True):
             yield row, {label: round(value, 6) for label, value in scores.items()}
-
-
-def _predicted(scorer: Scorer, scores: Scores) -> Any:
-    """The likeliest label, the labels that are likelier than not, or the one number."""
-    if scorer.predict == "class":
-        return max(scores, key=lambda label: scores[label])
-    if scorer.predict == "classes":
-        return [label for label, value in scores.items() if value > 0.5]
-    return next(iter(scores.values())) if scorer.predict == "number" else None
 
 
 def _group(row: Row, by: list[str]) -> Group:

@@ -82,3 +82,13 @@ def test_a_part_without_answers_is_an_error(tiny_model: Path, tmp_path: Path) ->
     silent = [{"messages": talks(1)[0]["messages"][:2]}]
     with pytest.raises(StepError, match="validation: there is no answer of the assistant to measure"):
         measure(tmp_path, {"train": talks(2), "validation": silent}, base(tiny_model))
+
+
+def test_what_an_answer_was_given_to_begin_with_is_not_measured(tiny_model: Path, tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Has the letter come?"}
+    said = [{"messages": [asked, {"role": "assistant", "content": "[mud] Yes."}]}]
+    whole = measure(tmp_path / "1", {"rows": said}, base(tiny_model))["metrics"]["base"]["rows"]
+    part = measure(tmp_path / "2", {"rows": [{**said[0], "prefill": "[mud]"}]}, base(tiny_model))["metrics"]["base"][
+        "rows"
+    ]
+    assert part["tokens"] < whole["tokens"] and part["bits_per_letter"] != whole["bits_per_letter"]
