@@ -4,7 +4,7 @@
 # dollar signs in TEXT="…" stay what they are. No path of the user's is ever a target or a prerequisite.
 
 # A recipe of one of these names is refused by `check`, which reads them from schemas/targets.json (a test compares).
-TARGETS := help setup run check plan preprocess generate train merge evaluate export step chat show status list graph \
+TARGETS := help setup run check plan preprocess generate train merge evaluate export step chat serve predict show report status list graph \
            explain clean gc test test-all lint docs bench
 VERBS := preprocess generate train merge evaluate export
 
@@ -17,8 +17,8 @@ RECIPES := $(filter-out $(TARGETS),$(foreach name,$(patsubst recipes/%.yaml,%,$(
 MAKEFLAGS += -rR --no-print-directory
 MAKEOVERRIDES :=
 
-# One letter, so a stray one in the environment must not change what is made: these count on the command line only.
-SHORT := R V S C J K
+# Short, so a stray one in the environment must not change what is made: these count on the command line only.
+SHORT := R V S C J K M PAIR FILE FIRST SHARD SEED HOST PORT NAMES
 # These may also stand in the environment, ARTIFACTS and DATASETS in .env as well.
 LONG := SET TEXT CHECKPOINT FORMAT ROWS LAUNCH ARTIFACTS DATASETS VENV PYTHON PERSONA_PYTHON TORCH_INDEX VERBOSE
 VENV ?= .venv
@@ -90,13 +90,23 @@ plan:
 $(VERBS):
 	+@recipe=$${R:-quickstart}; goal=$@; $(make-it)
 
-## make step R=name S=step    | one step and what it needs; the same: make name/step
+## make step R=name S=step    | one step and what it needs; the same: make name/step; FIRST=5: the first rows of a generate step
 step:
-	+@recipe=$${R:-quickstart}; goal=step/$${S:?which one? make step R=name S=step}; $(make-it)
+	+@if [ -n "$$FIRST" ]; then : $${S:?which one? make step R=name S=step FIRST=5}; $(full) exec $(runner) first $(recipe) --rows "$$FIRST" -- "$$S"; fi; \
+	recipe=$${R:-quickstart}; goal=step/$${S:?which one? make step R=name S=step}; $(make-it)
 
 ## make chat R=name           | talk in the terminal
 chat:
-	@$(full) $(runner) chat $(recipe) $${C:+--entry "$$C"} $${TEXT:+--text "$$TEXT"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
+	@$(full) $(runner) chat $(recipe) $${C:+--entry "$$C"} $${TEXT:+--text "$$TEXT"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"} $${SEED:+--seed "$$SEED"}
+
+## make serve R=name          | a chat page and an OpenAI-compatible API, for this machine alone
+serve:
+	@$(full) exec $(runner) serve $(recipe) $${HOST:+--host "$$HOST"} $${PORT:+--port "$$PORT"} $${NAMES:+--names "$$NAMES"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
+
+## make predict R=name M=step  | what a classifier says of TEXT="…", or of each text in FILE=
+predict:
+	@: $${M:?which one? make predict R=name M=step TEXT="…"}; $(full) $(runner) predict $(recipe) $${TEXT:+--text "$$TEXT"} $${PAIR:+--pair "$$PAIR"} \
+	$${FILE:+--file "$$FILE"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"} $${FORMAT:+--format "$$FORMAT"} -- "$$M"
 
 ## make show R=name S=step    | the first rows; for training: the text with what is learned marked
 show:
@@ -106,13 +116,17 @@ show:
 status:
 	@$(light) $(runner) status $(recipe)
 
+## make report R=name         | one page of all that was found; R=a,b compares two recipes, or a,a@variant
+report:
+	@$(full) $(runner) report $(recipe)
+
 ## make list                  | recipes and their variants
 list:
 	@$(light) $(runner) list
 
-## make graph R=name          | the steps as a Mermaid graph
+## make graph R=name          | the steps as a Mermaid graph; FORMAT=svg as a picture
 graph:
-	@$(light) $(runner) graph $(recipe)
+	@$(light) $(runner) graph $(recipe) $${FORMAT:+--format "$$FORMAT"}
 
 ## make explain K=train.sft   | the keys that a kind of step takes
 explain:
@@ -145,14 +159,17 @@ docs:
 
 ## make bench                 | how long the everyday commands take
 bench:
-	@$(full) $(bare) "$$python" tests/bench.py && $(bare) "$$python" tests/bench_dedup.py
+	@$(full) $(bare) "$$python" tests/bench.py && $(bare) "$$python" tests/bench_dedup.py && $(bare) "$$python" tests/bench_generate.py && $(bare) "$$python" tests/bench_decoding.py && $(bare) "$$python" tests/bench_readers.py && $(bare) "$$python" tests/bench_sft.py
 
 ### Variables
 ## V=smoke  V=smoke,gpu       | variants of the recipe
 ## SET="steps.voice.epochs=1" | single values
 ## J=4                        | so many steps at a time
-## C=entry TEXT="Hello"       | for chat: which entry; one prompt instead of a talk; CHECKPOINT=best or final
-## FORMAT=json ROWS=9         | for check: json or github; for show: how many rows
+## C=entry TEXT="Hello"       | for chat: which entry; one prompt instead of a talk; CHECKPOINT=best or final; SEED=1
+## HOST=0.0.0.0 PORT=8000     | for serve: who may reach it, and where; NAMES=chat.example.org: what it may be called
+## SHARD=2/3                  | the second of three shares of a generate step; the last one puts them together
+## M=step TEXT="…" FILE=       | for predict: which model, and the text, or a file of texts (PAIR= for a model of pairs)
+## FORMAT=json ROWS=9         | for check: json or github; for graph: svg; for show: how many rows
 ## ARTIFACTS= DATASETS=       | where both folders lie; also read from .env
 ## LAUNCH='srun -p gpu'       | in front of every step's command
 ## VENV= PYTHON=              | where the environment is made, and with which Python (3.11 or newer)

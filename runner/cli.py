@@ -14,7 +14,7 @@ import click
 from runner import machine, terminal
 from runner import plan as planning
 from runner import recipe as recipes
-from runner.errors import RunnerError
+from runner.errors import MachineError, RunnerError
 from runner.problems import Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -141,6 +141,32 @@ def plan(name: str, variant: str, settings: str, target: str, for_make: bool) ->
     click.echo(terminal.table(["step", "does", "state", "why"], rows))
     stale = sum(bool(step.why) for step in picked)
     click.echo(f"\n{made.recipe.label}: {stale} of {_steps(len(picked))} to run.")
+    _say_estimates([step.spec for step in picked if step.why and step.node.verb == "train"], made.root)
+    _say_forecasts([step for step in picked if step.why and step.node.verb == "generate"], made.root)
+
+
+def _say_estimates(specs: list[dict[str, Any]], root: Path) -> None:
+    """What training would take here: a table, and a line for each step that will not fit."""
+    here = machine.look() if specs else None
+    if here is None:
+        return
+    from runner import estimates
+
+    rows, lines = estimates.table(specs, root, here)
+    click.echo(f"\nEstimated for {here.name} with {here.free / 2**30:.1f} GiB of {here.total / 2**30:.1f} GiB free:\n")
+    click.echo(terminal.table(estimates.COLUMNS, rows))
+    for line in lines:
+        click.echo(line)
+
+
+def _say_forecasts(steps: list[planning.Planned], root: Path) -> None:
+    """What generating will ask and cost, a line a step, as far as the rows that it reads are made."""
+    from runner.execute import look_ahead
+
+    if steps:
+        click.echo("\nTo be generated:\n")
+    for step in steps:
+        click.echo(f"{step.name}: {look_ahead(step.spec, root) or 'known once the rows that it reads are made'}")
 
 
 def _steps(count: int) -> str:
@@ -239,12 +265,42 @@ def _plan_file(path: Path) -> dict[str, Any]:
 def _execute(held: dict[str, Any], key: str, root: Path) -> None:
     from runner.execute import execute as make_step
 
-    record = make_step(held, key, root, say, terminal.bar)
+    record = make_step(held, key, root, say, terminal.bar, _shard())
     if record:
         say(f"{record['spec']['name']}: {_summary(record)}")
         if record["spec"]["verb"] == "evaluate":
             click.echo("\n" + terminal.tables(record["facts"]))
     sys.stdout.flush()
+
+
+def _shard() -> tuple[int, int] | None:
+    from runner import shards
+
+    try:
+        return shards.parse(os.environ.get("SHARD", ""))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@main.command()
+@click.argument("name")
+@click.argument("step")
+@_variant
+@click.option("--rows", "count", default=5, help="How many rows.")
+def first(name: str, step: str, variant: str, settings: str, count: int) -> None:
+    """The first rows of a generate step, to be looked at before the rest is paid. What is asked is kept for the step."""
+    from runner import show as showing
+
+    made = planning.make(_load(name, variant, settings))
+    wanted = step.removeprefix("step/")
+    picked = _pick(made, wanted)
+    held = _plan_file(_written(made).with_suffix(".json"))
+    for one in picked:
+        if wanted not in (one.name, one.node.instance.written):
+            _execute(held, one.key, made.root)
+    for one in picked:
+        if wanted in (one.name, one.node.instance.written):
+            click.echo(showing.first(made, one, count, say, terminal.bar, color=sys.stdout.isatty()))
 
 
 # Looking
@@ -287,11 +343,13 @@ def _rows(record: dict[str, Any] | None) -> str:
 @main.command()
 @click.argument("name")
 @_variant
-def graph(name: str, variant: str, settings: str) -> None:
-    """The recipe's graph in Mermaid."""
+@click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", help="What is printed.")
+def graph(name: str, variant: str, settings: str, form: str) -> None:
+    """The recipe's graph in Mermaid, or as an SVG file's text."""
     from runner import look
 
-    click.echo(look.mermaid(planning.make(_load(name, variant, settings))))
+    made = planning.make(_load(name, variant, settings))
+    click.echo(look.svg(made) if form == "svg" else look.mermaid(made))
 
 
 @main.command()
@@ -304,6 +362,18 @@ def explain(kind: str) -> None:
         heading, fragment, _ = docs.sections()[name]
         click.echo(f"{heading}\n{fragment['title']}. {fragment.get('description', '')}\n")
         click.echo(terminal.table(docs.COLUMNS, docs.own_keys(name)) + "\n")
+
+
+@main.command()
+@click.argument("names")
+@_variant
+def report(names: str, variant: str, settings: str) -> None:
+    """Write report.html from what the steps recorded; name,other compares (also name@variant)."""
+    from runner import report as reporting
+
+    held = [name.partition("@") for name in names.split(",")]
+    chosen = [(name, given.replace("@", ",") or variant) for name, _, given in held]
+    click.echo(reporting.write([planning.make(_load(name, given, settings)) for name, given in chosen]))
 
 
 @main.command()
@@ -336,21 +406,45 @@ def chat(
     name: str, variant: str, settings: str, entry: str, text: str | None, checkpoint: str | None, seed: int
 ) -> None:
     """Talk in the terminal."""
-    from runner import chatting
+    from runner import chatting, talk, transcripts
 
     made = planning.make(_load(name, variant, settings))
-    talker = chatting.open_entry(made, entry, checkpoint, say)
+    cast = chatting.Cast(made, say, checkpoint)
+    chosen = cast.find(entry)
+    keep = None if text is not None else transcripts.fresh(made.root, made.recipe.label, chosen)
+    session = talk.Session(cast, chosen, _read_line, lambda piece: click.echo(piece, nl=False), seed, keep)
     if text is not None:
-        for piece in talker.single(text, seed):
-            click.echo(piece, nl=False)
-        click.echo()
+        session.single(text)
         return
     if sys.stdin.isatty():
-        say(f"{talker.name}: type a message. {talker.help}")
+        say(f"{chosen}: type a message. {talk.SHORT}")
     try:
-        talker.session(_read_line, lambda piece: click.echo(piece, nl=False), seed)
+        session.run()
     except KeyboardInterrupt:
         click.echo()
+    if keep and keep.is_file():
+        say(f"Kept in {keep}")
+
+
+@main.command()
+@click.argument("name")
+@_variant
+@click.option("--host", default="127.0.0.1", help="The address to listen on; 0.0.0.0 lets other machines in.")
+@click.option("--port", default=8000, help="The port; 0 takes one that is free.")
+@click.option("--names", default="", help="More names that the server may be called by, with commas between them.")
+@click.option("--checkpoint", type=click.Choice(["best", "final"]), default=None, help="best or final, of every entry.")
+def serve(name: str, variant: str, settings: str, host: str, port: int, names: str, checkpoint: str | None) -> None:
+    """A chat page and an OpenAI-compatible API, for this machine alone unless asked."""
+    from runner import chatting
+
+    try:
+        from runner import serving
+    except ModuleNotFoundError as missing:
+        raise MachineError(
+            f"{missing.name}: not installed. The page and the API need it: pip install '.[serve]'"
+        ) from missing
+    cast = chatting.Cast(planning.make(_load(name, variant, settings)), say, checkpoint)
+    serving.run(cast, host, port, tuple(filter(None, names.split(","))), say)
 
 
 def _read_line() -> str:
@@ -363,6 +457,41 @@ def _read_line() -> str:
     import readline  # noqa: F401  (importing it gives input() history and editing)
 
     return input("\nyou> ")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("model")
+@_variant
+@click.option("--text", default=None, help="One text to judge.")
+@click.option("--pair", default=None, help="The text that it is judged together with, for a model of pairs.")
+@click.option(
+    "--file", default=None, help="A file of texts, one a line, or JSON Lines with text; - for standard input."
+)
+@click.option(
+    "--checkpoint", type=click.Choice(["best", "final"]), default="best", help="best (by the step's figure) or final."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How answers are printed.")
+def predict(
+    name: str,
+    model: str,
+    variant: str,
+    settings: str,
+    text: str | None,
+    pair: str | None,
+    file: str | None,
+    checkpoint: str,
+    form: str,
+) -> None:
+    """What a trained classifier or regressor says of one text, or of each in a file."""
+    from runner import predicting
+
+    rows = predicting.read(text, pair, file)
+    answers = predicting.predict(planning.make(_load(name, variant, settings)), model, rows, checkpoint, say)
+    if form == "json":
+        click.echo(json.dumps(answers, ensure_ascii=False, indent=1))
+    else:
+        click.echo(terminal.table(*predicting.table(answers)))
 
 
 @main.command("import")

@@ -17,14 +17,16 @@ expression sees the columns that the keys above it make:
 
 x-column          what it names a column for: reads; writes (of type x-column-type); takes (reads, and removes)
 x-keeps, x-drops  true: the only columns that stay; those that go
+x-leaves          other keys: where one of them is given, the columns named here go
 x-forgets         true: where the key is given, only id and the columns that the keys name are written
 x-carries         true: the columns named here pass through, though others do not
 x-spreads         the name of a key: true here makes a column of each value of the column that that key names
 x-renames         true: a mapping {new: old}
 x-columns         true: a mapping {standard: ours}; ours stay. Every step has one, `columns:`
 x-adds            columns that the step also writes where the key is given, or {name: type}
-x-adds-keys       true: a column for each of the mapping's keys
-x-needs           columns that the step also reads where the key is given
+x-adds-keys       true: a column for each of the mapping's keys; x-column-type of its values: their type, where it is known
+x-needs           columns that the step also reads where the key is given, as the keys before it have made them
+x-needs-for       {value: columns}: x-needs where the key has this value
 x-spares          columns of x-reads that are not needed where the key is given
 x-becomes         the type that the column named here has afterwards
 x-output          true: one column's name or short types, see runner/outputs.py
@@ -35,8 +37,14 @@ x-jinja           template or expression; its variables are checked
 x-variables       names that the step's prompts may use where the key is given
 x-roles           of x-ref: prompt, which of its texts are used; all of them without it
 x-reads           of x-ref: rows, as above, for the rows that this key names
+x-mapped          of x-ref: rows, true where columns: is for these rows too
 x-passes          of x-ref: rows, false where no text of those rows gets into the rows written
 x-words           true: the most words in the columns that the mapping above it makes
+x-fits            {other key: {its value: true, or the choices here}}: what this key goes with
+x-among           the name of a key: this one names one of the columns that that key names
+x-keyed-by        the name of a key: a mapping here is by the columns that that key names; x-for-all: has all of them
+x-within          the name of a key: a column that lies in each column that that key names
+x-stands          the names by which the step's prompts see the columns named here, now one and now the other
 """
 
 from __future__ import annotations
@@ -45,7 +53,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner import headers, needs, outputs
-from runner.effects import apply, start
+from runner.effects import apply, stand_for, start
 from runner.fields import Found, given, words
 from runner.flow import Flow, incoming, type_of
 from runner.folders import data_files, dataset_folder
@@ -121,8 +129,11 @@ class _Through:
             needs.check_columns(self.node, found, self.seen, self.problems)
         if held.get("x-renames"):
             needs.check_renamed(self.node, found, self.seen, self.problems)
+        needs.check_needs(self.node, found, self.seen, self.problems)
         if held.get("x-levels"):
             needs.check_differs(self.node, found, self.seen, self.problems)
+        needs.check_fits(self.node, found, self.problems)
+        needs.check_beside(self.node, found, self.seen, self.problems)
         if "x-jinja" in held and isinstance(found.value, str):
             self._check_template(found)
         if found.path in self.node.prompts:
@@ -142,6 +153,10 @@ class _Through:
             beside = f"{found.path.rpartition('.')[0]}.{found.schema['x-wraps']}".strip(".")
             wrapped = incoming(self.node, beside, self.flows, Problems())
         apply(found, self.seen, self.made, wrapped)
+        if any(self.node.body.get(key) for key in found.schema.get("x-leaves", ())):
+            for name, _ in words(found):
+                self.seen.remove(name)
+                self.made.remove(name)
         if found.schema.get("x-forgets") and found.value is not False:
             named = {name for key in self.keys if "x-column" in key.schema for name, _ in words(key)}
             self.made.keep({"id", *named})
@@ -162,6 +177,7 @@ class _Through:
         own = [self.node.fragment, *(found.schema for found in self.keys if found.given and found.value is not False)]
         for name in (name for held in own for name in held.get("x-variables", ())):
             made.put(name, "any")
+        stand_for(self.keys, made)
         return made
 
     def _check_template(self, found: Found) -> None:
@@ -201,6 +217,8 @@ class _Through:
     def _other(self, found: Found) -> None:
         """Rows that are read by another key than from:."""
         other = incoming(self.node, found.path, self.flows, self.problems)
+        if found.schema.get("x-mapped"):
+            needs.check_mapping(self.node, other, Problems())
         needs.check_other(self.node, found, other, self.problems)
         if found.schema.get("x-passes", True):
             for part in self.seen.parts or ("",):

@@ -28,6 +28,7 @@ def build() -> Schema:
         "if": {"type": "object"},
         "then": {"if": {"required": ["endpoint"]}, "then": _ref("endpoint"), "else": _ref("load")},
     }
+    sections["chat"]["additionalProperties"] |= document()["properties"]["chat"]["additionalProperties"]["x-either"]
     sections["prompts"]["additionalProperties"]["anyOf"] = [
         _ref("prompt"),
         {"type": "array", "minItems": 1, "items": _ref("prompt")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from runner import outputs
@@ -24,6 +25,16 @@ def start(node: Node, flow: Flow) -> Flow:
     for name, kind in columns.items():
         made.put(name, kind)
     return made
+
+
+def stand_for(keys: Iterable[Found], flow: Flow) -> None:
+    """The names by which prompts see one or the other of several columns: they have what any of these has."""
+    for found in keys:
+        columns = [name for name, _ in words(found)] if "x-stands" in found.schema else []
+        known = all(flow.inside(name) for name in columns)
+        inside = {path: kind for name in columns for path, kind in flow.inside(name).items()} if known else {}
+        for name in found.schema["x-stands"] if columns else ():
+            flow.put(name, "object" if inside else "any", inside=inside)
 
 
 def apply(found: Found, seen: Flow, made: Flow, wrapped: Flow | None) -> None:
@@ -58,7 +69,7 @@ def _add(found: Found, flow: Flow, names: list[str], wrapped: Flow | None) -> No
             flow.put(name, held["x-adds"][name] if isinstance(held["x-adds"], dict) else "any")
     if held.get("x-adds-key"):
         kind, values = _constant(found.value)
-        flow.put(found.key, kind, values)
+        flow.put(found.key, held.get("x-column-type", kind), values)
     if held.get("x-output") and not isinstance(found.value, bool | None):
         for column in outputs.columns(found.value):
             flow.put(*column)

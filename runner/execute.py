@@ -13,12 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runner import schema
+from runner import schema, shards
 from runner.digests import Digests
 from runner.errors import DataError, StepError
 from runner.files import count_rows, digest, file_digest, read_rows, sync_folder, write_json, write_text
@@ -26,7 +27,7 @@ from runner.folders import data_files
 from runner.keys import KEY_LENGTH, Spec, material
 from runner.locks import held
 from runner.plan import link
-from runner.step import Bar, Decoding, Input, Model, Out, Prompt, Step, no_bar
+from runner.step import UNREAD, Bar, Decoding, Input, Model, Out, Prompt, Step, no_bar
 
 _NOT_OUTPUT = ("step.json", "step.log", "side.jsonl")  # what may differ from run to run
 _PACKAGES = (
@@ -47,23 +48,64 @@ def quiet(line: str) -> None:
     """Say nothing."""
 
 
-def execute(plan: dict[str, Any], key: str, root: Path, say: Say = quiet, bar: Bar = no_bar) -> dict[str, Any] | None:
+def execute(
+    plan: dict[str, Any],
+    key: str,
+    root: Path,
+    say: Say = quiet,
+    bar: Bar = no_bar,
+    shard: shards.Shard | None = None,
+) -> dict[str, Any] | None:
     """Make one step of a plan, unless it is made; returns its step.json where it ran, None where nothing was to do.
 
+    shard: of a kind that can be made in shares, only that one is made; the last of them makes the step.
     Raises RunnerError where the step, its data or the machine does not allow it; the .part folder stays for the next run.
     """
     spec = plan["steps"][key]
     store = root / "store"
-    with (
-        _plain_words(root),
-        held(store / f"{key}.lock", lambda: say(f"{spec['name']}: another run is making it; waiting")),
-    ):
-        done = None
-        if not (store / key / "step.json").is_file():
-            _check_inputs(spec, root)
-            done = _linked(plan, spec, root, say) or _built(plan, spec, root, say, bar)
-        link(root, plan["label"], spec["name"], key)
+    with _plain_words(root):
+        if shard and not (store / key / "step.json").is_file() and not _shared(spec, root, shard, say, bar):
+            return None
+        with held(store / f"{key}.lock", lambda: say(f"{spec['name']}: another run is making it; waiting")):
+            done = None
+            if not (store / key / "step.json").is_file():
+                _check_inputs(spec, root)
+                done = _linked(plan, spec, root, say) or _built(plan, spec, root, say, bar, shard)
+                shards.remove(store, key)
+            link(root, plan["label"], spec["name"], key)
     return done
+
+
+def _shared(spec: Spec, root: Path, shard: shards.Shard, say: Say, bar: Bar) -> bool:
+    """Make one share of a step; False while the step itself cannot be made: shares of it, or what it reads, are missing."""
+    store = root / "store"
+    needed = [one["key"] for inputs in spec["inputs"].values() for one in inputs]
+    if not all((store / key / "step.json").is_file() for key in needed):
+        say(f"{spec['name']}: waits for the other shares of what it reads")
+        return False
+    fragment = schema.fragment(spec["verb"], spec["kind"])
+    if not fragment.get("x-shards"):
+        return True
+
+    def work(folder: Path) -> None:
+        _check_inputs(spec, root)
+        out = Out(folder, bar, lambda line: say(f"{spec['name']} {shard[0]}/{shard[1]}: {line}"))
+        try:
+            with _device(fragment, root, spec, say):
+                _module(spec).run(replace(step_of(spec, root), shard=shard), out)
+        finally:
+            out.close()
+
+    return shards.share(store, spec["key"], shard, work, lambda line: say(f"{spec['name']}: {line}"))
+
+
+def look_ahead(spec: Spec, root: Path) -> str | None:
+    """What a step is going to ask and what that costs; None where what it reads is not made, or its kind cannot tell."""
+    needed = [one["key"] for inputs in spec["inputs"].values() for one in inputs]
+    if not all((root / "store" / key / "step.json").is_file() for key in needed):
+        return None
+    found = getattr(_module(spec), "forecast", None)
+    return str(found(step_of(spec, root))) if found else None
 
 
 @contextmanager
@@ -124,9 +166,7 @@ def _content(root: Path, key: str, part: str | None) -> Any:
     """The digests of what a reader sees of a step: its files, less what it rejected; only one file for a part."""
     outputs = json.loads((root / "store" / key / "step.json").read_text(encoding="utf-8"))["outputs"]
     return (
-        outputs.get(f"{part}.jsonl")
-        if part
-        else {name: value for name, value in outputs.items() if name != "rejected.jsonl"}
+        outputs.get(f"{part}.jsonl") if part else {name: value for name, value in outputs.items() if name not in UNREAD}
     )
 
 
@@ -163,19 +203,27 @@ def _fresh_part(root: Path, key: str) -> Path:
     return part
 
 
-def _built(plan: dict[str, Any], spec: Spec, root: Path, say: Say, bar: Bar) -> dict[str, Any]:
+def _module(spec: Spec) -> Any:
+    """The kind's module."""
+    return importlib.import_module(f"runner.steps.{spec['verb']}.{spec['kind'].replace('-', '_')}")
+
+
+def _built(
+    plan: dict[str, Any], spec: Spec, root: Path, say: Say, bar: Bar, shard: shards.Shard | None = None
+) -> dict[str, Any]:
     """Run the kind's module in the .part folder and write step.json."""
     fragment = schema.fragment(spec["verb"], spec["kind"])
     part = root / "store" / f"{spec['key']}.part"
     if not (part.is_dir() and fragment.get("x-resumes")):
         part = _fresh_part(root, spec["key"])
-    step, out = step_of(spec, root), Out(part, bar, lambda line: say(f"{spec['name']}: {line}"))
+    joins = shards.folders(root / "store", spec["key"], shard[1]) if shard and fragment.get("x-shards") else []
+    step = replace(step_of(spec, root), joins=tuple(joins))
+    out = Out(part, bar, lambda line: say(f"{spec['name']}: {line}"))
     say(f"{spec['name']}: {spec['verb']} {spec['kind']}")
     started = time.time()
     try:
         with _device(fragment, root, spec, say):
-            module = importlib.import_module(f"runner.steps.{spec['verb']}.{spec['kind'].replace('-', '_')}")
-            facts = module.run(step, out) or {}
+            facts = _module(spec).run(step, out) or {}
     finally:
         out.close()
     record = _record(plan, spec, root, part, facts, time.time() - started)
@@ -224,7 +272,7 @@ def step_of(spec: Spec, root: Path) -> Step:
 
 def model_of(spec: Spec, root: Path) -> Model:
     if spec["entry"]:
-        return Model(spec["name"], spec["entry"])
+        return Model(spec["name"], spec["entry"], files=spec["files"])
     base = model_of(spec["base"], root) if spec["base"] else None
     return Model(spec["name"], {}, root / "store" / spec["key"] / spec["checkpoint"], base)
 
@@ -256,7 +304,7 @@ def _record(
     rows = {
         Path(name).stem: count_rows(part / name)
         for name in outputs
-        if name.endswith(".jsonl") and "/" not in name and name != "rejected.jsonl"
+        if name.endswith(".jsonl") and "/" not in name and name not in UNREAD
     }
     rejected = (
         Counter(row["reason"] for row in read_rows(part / "rejected.jsonl"))

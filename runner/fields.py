@@ -15,6 +15,7 @@ PASSED_ON = (
     "x-endpoint",
     "x-takes",
     "x-sorts",
+    "x-merges",
     "x-jinja",
     "x-after",
     "x-roles",

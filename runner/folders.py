@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from runner.fields import walk
 from runner.problems import Problems, suggest
 from runner.references import Node
 
@@ -30,7 +31,12 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def check_folder(node: Node, problems: Problems) -> None:
-    """A step's dataset folder is there and holds data, or a README that says where to get it."""
+    """A step's dataset folder is there and holds data, or a README that says where to get it; the files that its keys
+    name (x-file) are there too."""
+    for found in walk(node.body, node.fragment):
+        if found.schema.get("x-file") and not Path(str(found.value)).is_file():
+            advice = "Paths begin where make is called."
+            problems.add(found.mark, f"{node.where}.{found.path}: no file '{found.value}'. {advice}")
     if node.folder is None:
         return
     folder, where = dataset_folder(node.folder), f"{node.where}.folder"

@@ -38,8 +38,9 @@ def check_unused(known: Names, chats: list[Node], problems: Problems) -> None:
             if (section, name) not in known.used:
                 problems.warn(held.keys_at[name], f"{section}.{name}: nothing uses this {what}.")
     read = {need.instance.written for node in [*known.nodes, *chats] for need in node.needs()}
+    makes_data = {node.verb for node in known.nodes} <= {"preprocess", "generate"}  # its last rows are what it is for
     for node in known.nodes:
-        if node.verb == "preprocess" and node.instance.written not in read:
+        if node.verb == "preprocess" and node.instance.written not in read and not makes_data:
             problems.warn(node.instance.mark, f"{node.where}: nothing uses its rows.")
         if node.verb in MODEL_VERBS or node.instance.written not in read:
             _check_matrix(node, problems)

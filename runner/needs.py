@@ -46,23 +46,32 @@ def check_reads(node: Node, keys: Iterable[Found], flow: Flow, problems: Problem
     alternatives = [[name for name in names if name not in spared] for names in node.fragment.get("x-reads") or [[]]]
     _check_any(node, "from", alternatives, flow, problems)
     for found in keys:
-        needed = found.schema.get("x-needs", ()) if found.given else ()
-        missing = [name for name in needed if not flow.has(name)]
-        if missing:
-            said = f"{node.where}.{found.path}: needs {_columns(missing)}, which {sources(node)} does not provide"
-            problems.add(found.mark, f"{said} ({_has(flow)}). {_remedy(node, missing)}")
         by_value = found.schema.get("x-types-for", {})
         _check_types(node, by_value.get(str(found.value), {}), f".{found.path}: '{found.value}'", flow, problems)
     _check_types(node, node.fragment.get("x-types", {}), "", flow, problems)
 
 
+def check_needs(node: Node, found: Found, flow: Flow, problems: Problems) -> None:
+    """The columns that one key needs, as the keys before it have made them."""
+    if found.value is False:
+        return
+    needed = found.schema.get("x-needs", ()) if found.given else ()
+    needed = [*needed, *found.schema.get("x-needs-for", {}).get(str(found.value), ())]
+    missing = [name for name in needed if not flow.has(name)]
+    if missing:
+        said = f"{node.where}.{found.path}: needs {_columns(missing)}, which {sources(node)} does not provide"
+        problems.add(found.mark, f"{said} ({_has(flow)}). {_remedy(node, missing)}")
+
+
 def check_other(node: Node, found: Found, flow: Flow, problems: Problems) -> None:
     """The columns that are read of rows other than those of `from:`."""
     if found.schema.get("x-reads"):
-        _check_any(node, found.path, found.schema["x-reads"], flow, problems)
+        _check_any(node, found.path, found.schema["x-reads"], flow, problems, bool(found.schema.get("x-mapped")))
 
 
-def _check_any(node: Node, path: str, alternatives: list[list[str]], flow: Flow, problems: Problems) -> None:
+def _check_any(
+    node: Node, path: str, alternatives: list[list[str]], flow: Flow, problems: Problems, mapped: bool = True
+) -> None:
     missing = [[name for name in names if not flow.has(name)] for names in alternatives]
     if not all(missing):
         return
@@ -72,7 +81,8 @@ def _check_any(node: Node, path: str, alternatives: list[list[str]], flow: Flow,
     do = "do" if " and " in sources(node, path) else "does"
     said = f"{node.where} needs {_columns(lacks)}{others}, which {sources(node, path)} {do} not provide"
     mark = node.mark(path.split(".", maxsplit=1)[0])
-    problems.add(mark, f"{said} ({_has(flow)}). {_remedy(node, lacks)}")
+    remedy = _remedy(node, lacks) if mapped else "Make it in an earlier step."
+    problems.add(mark, f"{said} ({_has(flow)}). {remedy}")
 
 
 def _columns(names: list[str]) -> str:
@@ -139,3 +149,49 @@ def check_one_of(node: Node, problems: Problems) -> None:
         has = f"has {' and '.join(held)}. Keep one." if held else "has none. Give one."
         message = f"{node.where}: takes exactly one of {', '.join(keys)}, and {has}"
         problems.add(node.body.keys_at[held[1]] if held else node.instance.mark, message)
+
+
+def check_fits(node: Node, found: Found, problems: Problems) -> None:
+    """Keys that only go with some values of another key, or have other choices there."""
+    for beside, by_value in found.schema.get("x-fits", {}).items() if found.given else ():
+        other = node.body.get(beside, node.fragment["properties"][beside].get("default"))
+        choices, where = by_value.get(str(other)), f"{node.where}.{found.path}"
+        if choices is None:
+            known = " or ".join(by_value)
+            problems.add(
+                found.mark, f"{where}: does not go with {beside}: {other}. Set {beside}: {known}, or remove it."
+            )
+        elif isinstance(choices, list) and found.value not in choices:
+            hint = suggest(str(found.value), choices, "There are")
+            problems.add(found.mark, f"{where}: '{found.value}' does not go with {beside}: {other}.{hint}")
+
+
+def check_beside(node: Node, found: Found, flow: Flow, problems: Problems) -> None:
+    """What a key says of the columns that another key names: that it is one of them, is given by them, or lies in each."""
+    held, where = found.schema, f"{node.where}.{found.path}"
+    beside = held.get("x-among") or held.get("x-keyed-by") or held.get("x-within")
+    names = node.body.get(beside) if beside else None
+    if not found.given or not isinstance(names, Seq):
+        return
+    by_name = found.value if isinstance(found.value, Map) else None
+    if "x-among" in held:
+        _check_among([(str(found.value), found.mark)], where, names, problems)
+    elif by_name is not None:
+        _check_among([(name, by_name.keys_at[name]) for name in by_name], where, names, problems)
+        missing = [str(name) for name in names if name not in by_name] if held.get("x-for-all") else []
+        if missing and len(by_name) < len(names):
+            problems.add(found.mark, f"{where}: none for '{missing[0]}'. Give one for each of {' and '.join(names)}.")
+    if "x-within" in held:
+        for name in names:
+            inner = by_name.get(name) if by_name is not None else found.value
+            if isinstance(inner, str) and flow.has(str(name)) and not flow.has(f"{name}.{inner}"):
+                hint = suggest(inner, [one for one in flow.inside(str(name)) if "." not in one], "It has")
+                problems.add(found.mark, f"{where}: '{name}' has no '{inner}'.{hint}")
+                if by_name is None:
+                    return
+
+
+def _check_among(given: list[tuple[str, Any]], where: str, names: Seq, problems: Problems) -> None:
+    for name, mark in given:
+        if name not in names:
+            problems.add(mark, f"{where}: '{name}' is none of them.{suggest(name, list(map(str, names)))}")

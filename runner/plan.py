@@ -151,7 +151,7 @@ class Specs:
             "name": use.name,
             "entry": {},
             "key": self.planned[use.node.name].key,
-            "checkpoint": checkpoint,
+            "checkpoint": "model" if use.node.verb == "merge" else checkpoint,
             "base": base,
         }
 

@@ -18,7 +18,7 @@ from runner.flow import Flow
 from runner.folders import check_folder
 from runner.problems import ALL, Invalid, Lost, Mark, Problem, Problems, suggest
 from runner.references import Names, Node
-from runner.resolve import resolve
+from runner.resolve import check_models, resolve
 from runner.strict_yaml import Map, Seq
 
 FOLDER = Path("recipes")
@@ -140,6 +140,8 @@ def _expanded(
     for node in nodes:
         resolve(node, known, problems)
         check_folder(node, problems)
+    for node in nodes:
+        check_models(node, known, problems)
     includes = _includes(patched, path, problems)
     chats, entries = check_chats(known, problems)
     ordered = graph.in_order(nodes, problems)

@@ -45,6 +45,14 @@ class ModelUse:
         found = walk(self.node.body, self.node.fragment) if self.node else ()
         return any(one.schema.get("x-adapter") for one in found)
 
+    @property
+    def bits(self) -> int | None:
+        """4 or 8 where the weights are loaded so; what is trained whole or merged is not."""
+        if self.node is None:
+            return self.entry.get("bits") if self.entry is not None else None
+        below = self.node.models.get("model", ())
+        return below[0].bits if below and self.is_adapter else None
+
     def entry_below(self) -> Map | None:
         """The entry under models: that it comes from, through all training and merging."""
         use: ModelUse | None = self
@@ -65,6 +73,14 @@ class ModelUse:
             return str(self.node.fragment["x-model"])
         below = self.node.models.get("model", ()) if self.node else ()
         return below[0].sort if below else self.bundled().get("sort")
+
+    @property
+    def predicts(self) -> str | None:
+        """What a classifier that is trained here predicts, None for any other model."""
+        if self.node is None or self.node.fragment.get("x-model") != "classifier":
+            return None
+        default = self.node.fragment["properties"]["predict"]["default"]
+        return str(self.node.body.get("predict", default))
 
 
 @dataclass

@@ -4,15 +4,21 @@ What a schema may say of a key (for a mapping with free keys, of each of its val
 
 x-ref        what the key names: rows (a step or a part, or several), model, models (several), prompt, decoding,
              folder (a dataset folder) or, in chat:, chat (another entry). The Node gets it by the key's path
-x-endpoint   true where the model may be an endpoint; without it, weights are needed
+x-endpoint   true where the model may be an endpoint, or the key that must be given for that; without it, weights are
+             needed
 x-takes      of a model: whole (no adapter) or adapter
 x-sorts      of a model: the sorts that will do (causal, encoder, classifier), where the sort is known
+x-predicts   of a model: what a classifier must predict (class, number, numbers), where that is known
+x-merges     true where an adapter is merged into its base first, which weights in 4 or 8 bits do not allow
+x-bits       a key of the step: weights in 4 or 8 bits will do only where it is given
 x-adapter    true on a key of a training step that makes an adapter of what it trains, where it is given
+
+x-file       true: it names a file, which is there (runner/folders.py)
 
 And of a whole kind or decoding mode:
 
 x-model      the sort of model that a training step makes; without it, the sort of its base
-x-weights    true on a decoding mode that cannot go through an endpoint
+x-weights    true on a decoding mode, or one of its keys, that cannot go through an endpoint
 """
 
 from __future__ import annotations
@@ -88,8 +94,6 @@ class _Asker:
             advice = "Name one, or run over the same matrix."
             message = f"{where}: '{found.value}' means {len(made)} models here ({shown}). {advice}"
             self.problems.add(found.mark, message)
-        for use in made:
-            self.check_model(use, found.schema, where)
         return made
 
     def model(self, name: str, mark: Mark, where: str) -> list[ModelUse]:
@@ -117,19 +121,31 @@ class _Asker:
         """Whether a model will do for the key that names it."""
         who = "chat" if self.node.verb == "chat" else f"{self.node.verb}: {self.node.kind}"
         said = f"{where}: '{use.name}' is"
-        if use.is_endpoint and not wants.get("x-endpoint"):
+        allowed = wants.get("x-endpoint")
+        if use.is_endpoint and not (allowed in self.node.body if isinstance(allowed, str) else allowed):
             advice = "Name a model with load:, or a train step."
-            self.problems.add(use.mark, f"{said} an endpoint; {who} needs weights. {advice}")
+            without = f" without {allowed}:" if allowed else ""
+            self.problems.add(use.mark, f"{said} an endpoint; {who}{without} needs weights. {advice}")
         if wants.get("x-takes") == "whole" and use.is_adapter:
             advice = f"Merge it first: {{merge: lora, model: {use.name}}}."
             self.problems.add(use.mark, f"{said} an adapter; {who} takes whole models. {advice}")
         if wants.get("x-takes") == "adapter" and not use.is_adapter:
             advice = "Name a train step with lora:."
             self.problems.add(use.mark, f"{said} no adapter, and {who} takes one. {advice}")
+        if wants.get("x-bits", "") not in self.node.body and "x-bits" in wants and use.bits:
+            advice = f"Add {wants['x-bits']}:, or drop bits:."
+            self.problems.add(use.mark, f"{said} in {use.bits} bits; such weights are trained by an adapter. {advice}")
+        if wants.get("x-merges") and use.is_adapter and use.bits:
+            advice = f"Merge it in a step of its own, {{merge: lora, model: {use.name}}}, and name that."
+            self.problems.add(use.mark, f"{said} an adapter over weights in {use.bits} bits. {advice}")
+        predicts = use.predicts
+        if predicts and predicts not in wants.get("x-predicts", [predicts]):
+            other = "regression" if predicts.startswith("number") else "classification"
+            self.problems.add(use.mark, f"{where}: '{use.name}' predicts {predicts}. Use evaluate: {other} for it.")
         sorts = wants.get("x-sorts")
         if sorts and use.sort and use.sort not in sorts:
             article = "an" if use.sort[0] in "aeiou" else "a"
-            message = f"{said} {article} {use.sort} model; {who} takes one that is {' or '.join(sorts)}. Name another."
+            message = f"{said} {article} {use.sort} model; {who} takes a {' or '.join(sorts)} model. Name another."
             self.problems.add(use.mark, message)
 
     def prompt(self, found: Found, where: str) -> str:
@@ -185,13 +201,29 @@ def resolve(node: Node, known: Names, problems: Problems) -> None:
         _check_steering(node, path, decoding, problems)
 
 
+def check_models(node: Node, known: Names, problems: Problems) -> None:
+    """Whether the models that a step or a chat names will do. After all steps are resolved: it looks through them."""
+    asker = _Asker(node, known, problems)
+    held = [(found, f"{node.where}.{found.path}", node.models) for found in _named(node.body, node.fragment)]
+    for decoding in node.decodings.values():
+        keys = _named(decoding.body, schema.mode(decoding.body["mode"]))
+        held += [(found, f"decoding.{decoding.name}.{found.path}", decoding.models) for found in keys]
+    for found, where, models in held:
+        for use in models.get(found.path, ()) if found.schema["x-ref"] in ("model", "models") else ():
+            asker.check_model(use, found.schema, where)
+
+
 def _check_steering(node: Node, path: str, decoding: DecodingUse, problems: Problems) -> None:
-    """A mode that reads the model's own numbers cannot be asked of an endpoint."""
-    mode = decoding.body["mode"]
-    for at, uses in node.models.items():
-        if at.split(".")[0] == "model" and schema.mode(mode).get("x-weights"):
-            for use in (use for use in uses if use.is_endpoint):
-                message = f"{node.where}.{path}: mode {mode} needs the weights, and '{use.name}' is an endpoint."
+    """What reads the model's own numbers, a whole mode or one of its keys, cannot be asked of an endpoint."""
+    mode, held = decoding.body["mode"], schema.mode(decoding.body["mode"])
+    keys = [key for key in decoding.body if held["properties"].get(key, {}).get("x-weights")]
+    needs = f"mode {mode}" if held.get("x-weights") else next(iter(keys), None)
+    theirs = path.replace("decoding", "model", 1)  # decoding.seeker is how model.seeker answers
+    own = [at for at in node.models if at == theirs or at.startswith(f"{theirs}.")]
+    for at in own or [at for at in node.models if at.split(".")[0] == "model"]:
+        if needs:
+            for use in (use for use in node.models[at] if use.is_endpoint):
+                message = f"{node.where}.{path}: {needs} needs the weights, and '{use.name}' is an endpoint."
                 problems.add(
                     node.mark(path.split(".", maxsplit=1)[0]), f"{message} Use a mode such as sample, or load a model."
                 )

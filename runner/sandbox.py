@@ -36,6 +36,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(undefined=StrictUndefined, loader=DictLoader(includes), finalize=self._written)
         self._work = threading.local()
         self.filters["words"] = words
+        self.filters["without"] = without
         for name in ("random", "format"):  # chance; and what grows by a number in a text
             del self.filters[name]
         del self.globals["lipsum"]
@@ -128,6 +129,17 @@ def _call(name: str, arguments: list[nodes.Expr]) -> nodes.Call:
 def words(text: str, first: int = 0, last: int | None = None) -> str:
     """The words of a text from number `first` (from 0) up to, not with, `last`."""
     return " ".join(text.split()[first:last])
+
+
+def without(text: str, start: str, end: str) -> str:
+    """A text without what stands from one mark to the next other one, marks included: `*waves* hello` is ` hello`."""
+    made, at = "", 0
+    while start and end and (found := text.find(start, at)) >= 0:
+        closed = text.find(end, found + len(start))
+        if closed < 0:
+            break
+        made, at = made + text[at:found], closed + len(end)
+    return made + text[at:]
 
 
 def _weight(value: Any) -> int:

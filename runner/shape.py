@@ -124,6 +124,26 @@ def is_name(name: str) -> bool:
     return name[:1].isascii() and name[:1].isalpha() and all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
 
 
+def check_chat(value: Map, name: str, doc: Map, problems: Problems) -> bool:
+    """An entry has a model and a decoding, or two others that talk with each other and no key of its own beside that."""
+    entry, where = document()["properties"]["chat"]["additionalProperties"], f"chat.{name}"
+    before, pair = problems.count, "between" in value
+    missing = [] if pair else [key for key in entry["x-either"]["else"]["required"] if key not in value]
+    for key in missing:
+        if not any(suggest(other, [key]).startswith(" Did") for other in value if other not in entry["properties"]):
+            problems.add(
+                key_mark(doc, ("chat", name)),
+                f"{where}: needs '{key}'. {entry['properties'][key]['description']}",
+            )
+    for key in (key for key in value if key in entry["x-either"]["then" if pair else "else"]["properties"]):
+        if pair:
+            said = f"{where}.{key}: between: lets two entries talk as they are. Write it in the two entries."
+        else:
+            said = f"{where}.{key}: only two entries that talk take turns. It goes with between:. Remove it."
+        problems.add(value.keys_at[key], said)
+    return not missing and problems.count == before
+
+
 def check_decoding(value: Map, path: Path, doc: Map, problems: Problems, final: bool = False) -> bool:
     """Check one entry of decoding: by the schema of its mode."""
     mode, known = value.get("mode"), modes()
@@ -178,6 +198,7 @@ _ENTRIES = {
     "models": _check_model,
     "decoding": lambda value, name, doc, problems: check_decoding(value, ("decoding", name), doc, problems),
     "steps": check_step,
+    "chat": check_chat,
 }
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -15,6 +18,7 @@ from runner.errors import StepError
 from runner.execute import step_of
 from runner.files import read_rows
 from runner.plan import Plan, Planned
+from runner.step import PROVENANCE, UNREAD, Bar, Out
 
 BAR = 40
 BINS = 8
@@ -27,17 +31,36 @@ def step(plan: Plan, planned: Planned, count: int, color: bool) -> str:
     folder = plan.root / "store" / planned.key
     if planned.why:
         raise StepError(f"{planned.name}: not made yet. Run make {plan.recipe.name}/{planned.name}.")
-    files = sorted(path for path in folder.glob("*.jsonl") if path.name not in ("rejected.jsonl", "side.jsonl"))
+    files = sorted(path for path in folder.glob("*.jsonl") if path.name not in (*UNREAD, "side.jsonl"))
     shown = [_rows(path, count, color) for path in files]
     return "\n".join(shown) or json.dumps(_facts(folder), ensure_ascii=False, indent=1)
+
+
+def first(plan: Plan, planned: Planned, count: int, say: Callable[[str], None], bar: Bar, color: bool) -> str:
+    """The first rows of a generate step, made in a folder of their own, and those among them that are rejected."""
+    if planned.node.verb != "generate" or "limit" not in planned.node.fragment["properties"]:
+        raise StepError(f"{planned.name}: FIRST= is for generate steps. To see what is made: make show.")
+    made = step_of(planned.spec, plan.root)
+    params = {**made.params, "limit": min(count, made.params.get("limit") or count)}
+    if params.get("accept"):
+        params["accept"] = min(count, params["accept"])
+    module = importlib.import_module(f"runner.steps.generate.{planned.node.kind}")
+    with TemporaryDirectory() as folder:
+        out = Out(Path(folder), bar, lambda line: say(f"{planned.name}: {line}"))
+        try:
+            module.run(replace(made, params=params), out)
+        finally:
+            out.close()
+        kept = [path for path in sorted(Path(folder).glob("*.jsonl")) if path.name not in (PROVENANCE, "side.jsonl")]
+        return "\n".join(_rows(path, count, color, planned.name) for path in kept if path.stat().st_size)
 
 
 def _facts(folder: Path) -> Any:
     return json.loads((folder / "step.json").read_text(encoding="utf-8"))["facts"]
 
 
-def _rows(path: Path, count: int, color: bool) -> str:
-    lines = [click.style(f"{path.stem} ({os.path.relpath(path)})", bold=color)]
+def _rows(path: Path, count: int, color: bool, place: str = "") -> str:
+    lines = [click.style(f"{path.stem} ({place or os.path.relpath(path)})", bold=color)]
     for row in islice(read_rows(path), count):
         lines += [f"  {click.style(key, fg='cyan') if color else key}: {_value(value)}" for key, value in row.items()]
         lines.append("")
@@ -74,7 +97,8 @@ def _training(plan: Plan, planned: Planned, count: int, color: bool) -> str:
         lines += [f"--- example {place}", "".join(_mark(text, trained, color) for text, trained in sample), ""]
     share = seen["trained_tokens"] / seen["tokens"] if seen["tokens"] else 0
     lines += [
-        f"{len(seen['lengths'])} examples, {seen['tokens']} tokens, {seen['trained_tokens']} of them learned ({share:.1%}).",
+        seen.get("said")
+        or f"{len(seen['lengths'])} examples, {seen['tokens']} tokens, {seen['trained_tokens']} of them learned ({share:.1%}).",
         "",
     ]
     lines += ["tokens an example", *histogram(seen["lengths"])]

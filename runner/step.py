@@ -14,6 +14,8 @@ from runner.files import Row, RowWriter, dumps, read_rows
 
 PARTS = ("train", "validation", "test")
 WHOLE = "rows"
+PROVENANCE = "provenance.jsonl"  # what each row is from
+UNREAD = ("rejected.jsonl", PROVENANCE)  # a step's files of rows that no other reads
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class Model:
     entry:  the keys of the `models:` entry (load, bits, endpoint…), {} for a trained one
     folder: where a trained model or adapter lies, None for an entry
     base:   for an adapter, the model under it
+    files:  for an entry that names a folder, the digests of what is in it
     """
 
     name: str
     entry: dict[str, Any]
     folder: Path | None = None
     base: Model | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class Step:
     learned: Prompt | None = None
     folder: Path | None = None
     files: tuple[Path, ...] = ()
+    shard: tuple[int, int] | None = None  # only this share of the rows: the first of three is (1, 3)
+    joins: tuple[Path, ...] = ()  # the folders of all shares, to be put together
 
     def parts(self, of: str = "from") -> tuple[str, ...]:
         """The parts of a whole split that `of:` reads, () where it reads plain rows."""

@@ -1,98 +1,159 @@
-"""A conversation with a model in the terminal: streamed, trimmed to the context, and hard to break by hand."""
+"""A visit in the terminal: answers streamed, commands between them, hard to break by hand, and kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from runner import chat, decoding
-from runner.chat import Message
-from runner.errors import StepError
-from runner.models import Loaded
-from runner.step import Decoding
+from runner import commands, transcripts
+from runner.chatting import Cast
+from runner.conversation import Conversation
+from runner.duet import Duet
+from runner.errors import RunnerError
+from runner.memories import Choice
 
-HELP = "/reset forgets the conversation, /quit leaves (Ctrl-D too), Ctrl-C stops an answer.\n"
-Wrap = Callable[[str], str]
-
-
-def _as_typed(text: str) -> str:
-    return text
+SHORT = "/help shows what can be set, /quit leaves (Ctrl-D too), Ctrl-C stops an answer."
 
 
-def reply(
-    loaded: Loaded, how: Decoding, messages: list[Message], seed: int, context: int | None = None
-) -> Iterator[str]:
-    """The next answer in pieces, the oldest turns left out where there is no room for it.
-
-    Raises StepError where the last message alone leaves none.
-    """
-    room = min(context or loaded.context, loaded.context) - how.params["max_new_tokens"]
-    return decoding.stream(loaded, chat.fit(loaded.tokenizer, messages, max(0, room)), how, seed)
-
-
-def single(
-    loaded: Loaded, how: Decoding, system: str | None, text: str, seed: int = 0, wrap: Wrap = _as_typed
-) -> Iterator[str]:
-    """The answer to one message, in pieces."""
-    return reply(loaded, how, [*_opening(system), {"role": "user", "content": wrap(text)}], seed)
-
-
-def session(
-    loaded: Loaded,
-    how: Decoding,
-    system: str | None,
-    read: Callable[[], str],
-    write: Callable[[str], None],
-    seed: int = 0,
-    context: int | None = None,
-    wrap: Wrap = _as_typed,
-) -> list[Message]:
-    """Talk until `/quit` or the end of what is read; returns the conversation as it stands.
+class Session:
+    """A conversation, or two who talk with each other (`duet`).
 
     read: gives a line, raises EOFError at the end (as `input` does); write: takes text as it comes, line ends included;
-    wrap: what the typed text becomes in the user's turn. Ctrl-C while an answer comes keeps what has come; elsewhere it
-    goes through to the caller.
+    keep: where the conversation is kept after each turn.
     """
-    messages = _opening(system)
-    while True:
+
+    def __init__(
+        self,
+        cast: Cast,
+        entry: str,
+        read: Callable[[], str],
+        write: Callable[[str], None],
+        seed: int = 0,
+        keep: Path | None = None,
+    ) -> None:
+        self.cast, self.read, self.write, self.seed, self.keep = cast, read, write, seed, keep
+        self.unanswered = ""
+        self.duet: Duet | None = None
+        self.talk: Conversation | None = None
+        self.meet(entry)
+
+    def meet(self, entry: str) -> None:
+        """Whoever this entry is answers from now on; what was said with another one stays."""
+        pair = self.cast.pairs.get(entry)
+        if self.keep and bool(pair) != bool(self.duet) and self.records():  # another conversation begins
+            self.keep = transcripts.fresh(self.cast.plan.root, self.cast.plan.recipe.label, entry)
+        if pair:
+            first, second = (self.cast.persona(name) for name in pair.between)
+            self.duet, self.talk = Duet(pair, (first, second), self.seed), None
+        elif self.talk:
+            self.talk.become(self.cast.persona(entry))
+        else:
+            self.duet, self.talk = None, Conversation(self.cast.persona(entry), self.seed)
+
+    def greet(self) -> None:
+        """What stands before the first line that is read."""
+        if self.duet:
+            first, second = (self.duet.called(at) for at in (0, 1))
+            self.write(f"({first} and {second} talk with each other. Enter: the next turn; a number: so many.)\n")
+            self.write(f"{first}: {self.duet.turns[0][1].content}\n")
+        elif self.talk and self.talk.turns:
+            self.write(f"{self.talk.turns[0].content}\n")
+
+    def run(self) -> None:
+        """Talk until `/quit` or the end of what is read.
+
+        Ctrl-C while an answer comes keeps what has come; elsewhere it goes through to the caller.
+        """
+        self.greet()
+        while True:
+            try:
+                typed = self.read().strip()
+            except EOFError:
+                return
+            if typed in ("/quit", "/exit"):
+                return
+            try:
+                if typed.startswith("/") and not typed.startswith("//"):
+                    commands.obey(self, typed[1:])
+                elif self.duet:
+                    self.more(int(typed) if typed.isdecimal() else 1)
+                elif typed:
+                    self.say(typed.removeprefix("/") if typed.startswith("//") else typed)
+            except RunnerError as error:
+                self.write(f"({error})\n")
+            except KeyboardInterrupt:
+                self.write("\n")
+
+    def single(self, text: str) -> None:
+        """The answer to one message; of two who talk with each other all their turns, the message being the first."""
+        if self.duet:
+            self.duet.open_with(text)
+            self.write(f"{self.duet.called(0)}: {text}\n")
+            self.more(self.duet.pair.turns - 1)
+        elif self.talk:
+            self._stream(self.talk.answer(text))
+
+    def say(self, text: str) -> None:
+        """One exchange; an answer that does not come leaves the conversation as it was, and is `unanswered`."""
+        assert self.talk is not None
+        self.unanswered = text
+        waits, told = self.talk.waits, self.talk.tell(text)
+        if waits:
+            self.write(f"({self.talk.called} answers.)\n")
         try:
-            typed = read().strip()
-        except EOFError:
-            return messages
-        if typed in ("/quit", "/exit"):
-            return messages
-        if typed == "/reset":
-            messages = _opening(system)
-            write("(The conversation begins anew.)\n")
-        elif typed.startswith("/"):
-            write(HELP)
-        elif typed:
-            messages = _turn(loaded, how, messages, wrap(typed), write, seed, context)
+            before = len(self.talk.turns)
+            self._stream(self.talk.answer(text, told))
+            self._show(told.memory, len(self.talk.turns) > before)
+        finally:
+            self.unanswered = text if len(self.talk.turns) == before else ""
+            self._save()
+
+    def more(self, count: int) -> None:
+        """So many turns of the two who talk with each other."""
+        assert self.duet is not None
+        for _ in range(count):
+            before = len(self.duet.turns)
+            self.write(f"{self.duet.called(self.duet.at)}: ")
+            try:
+                self._stream(self.duet.next())
+            finally:
+                self._save()
+            if len(self.duet.turns) == before:
+                self._show(None, was_said=False)
+                return
+            self._show(self.duet.turns[-1][1].memory)
+
+    def records(self) -> list[dict[str, object]]:
+        """The conversation as rows of a transcript."""
+        return (self.duet or self.talk or Empty).records()
+
+    def _stream(self, pieces: Iterator[str]) -> None:
+        try:
+            for piece in pieces:
+                self.write(shown(piece))
+        finally:
+            pieces.close()  # type: ignore[attr-defined]
+        self.write("\n")
+
+    def _show(self, memory: Choice | None, was_said: bool = True) -> None:
+        if not was_said:
+            self.write("(Nothing was said. /again asks once more, with another seed.)\n")
+        if memory and memory.aspect:
+            self.write(shown(f"(memory: {memory.aspect}: {memory.text})\n"))
+
+    def _save(self) -> None:
+        if self.keep and len(self.records()) > 1:
+            transcripts.write(self.keep, self.records())
 
 
-def _turn(
-    loaded: Loaded,
-    how: Decoding,
-    messages: list[Message],
-    text: str,
-    write: Callable[[str], None],
-    seed: int,
-    context: int | None,
-) -> list[Message]:
-    """The conversation with one exchange more, or as it was where no answer came."""
-    asked = [*messages, {"role": "user", "content": text}]
-    said: list[str] = []
-    try:
-        for piece in reply(loaded, how, asked, seed, context):
-            said.append(piece)
-            write(piece)
-    except KeyboardInterrupt:
-        pass
-    except StepError as error:
-        write(f"({error})")
-    write("\n")
-    answer = "".join(said).strip()
-    return [*asked, {"role": "assistant", "content": answer}] if answer else messages
+class Empty:
+    """Nobody has said anything."""
+
+    @staticmethod
+    def records() -> list[dict[str, object]]:
+        return []
 
 
-def _opening(system: str | None) -> list[Message]:
-    return [{"role": "system", "content": system}] if system else []
+def shown(text: str) -> str:
+    """A model's words for a terminal: control characters, which could move the cursor or worse, are left out."""
+    return "".join(letter for letter in text if letter in "\n\t" or letter.isprintable() or ord(letter) > 0x9F)

@@ -30,8 +30,12 @@ _FORMS = {
     "^https?://": "an address that begins with https:// or http://",
     r"^\d{4}-\d{2}-\d{2}$": "a day such as 2024-01-31",
     _VARIABLE: "the name of an environment variable",
+    r"^[A-Za-z_]\w*$": "a name for prompts, of letters, digits and _",
     "^[A-Z]{2}$": "two capital letters",
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$": "a file's name of letters, digits, dots, dashes and underscores",
     "^.$": "one character",
+    r"^\S+$": "a text without blanks",
+    r"^-?\d{1,9}\.\.-?\d{1,9}$": "a range such as 0..5",
 }
 Path = tuple[Any, ...]
 
@@ -52,7 +56,9 @@ def key_mark(root: Map, path: Path) -> Mark:
 
 def leaves(error: ValidationError) -> Iterator[ValidationError]:
     """An error, or where it is about alternatives, the errors of the one whose type fits."""
-    branch = _branch(error) if error.validator == "anyOf" else []
+    several: Any = error.validator_value if error.validator == "anyOf" else ()
+    keys = several and all("required" in one and "type" not in one for one in several)
+    branch = _branch(error) if error.validator == "anyOf" and not keys else []
     if not branch:
         yield error
     for inner in branch:
@@ -146,7 +152,21 @@ def _what(error: ValidationError) -> str:
     if error.validator in ("maxItems", "maxLength"):
         return f"too long: at most {limit}."
     if error.validator == "anyOf":
-        return _not_a(held, _wanted(error.schema))
+        keys = [key for one in limit for key in one.get("required", ()) if "type" not in one]
+        return f"needs one of: {', '.join(keys)}." if keys else _not_a(held, _wanted(error.schema))
+    return _together(error, limit)
+
+
+def _together(error: ValidationError, limit: Any) -> str:
+    """Which keys belong together, and which do not."""
+    if error.validator == "uniqueItems":
+        return "names the same twice."
+    if error.validator == "not" and "required" in limit:
+        return f"has {' and '.join(limit['required'])}. Keep one."
+    if error.validator == "dependentRequired":
+        held = cast(Map, error.instance)
+        key, other = next((key, one) for key, ones in limit.items() if key in held for one in ones if one not in held)
+        return f"has '{key}', which needs '{other}' beside it."
     return f"{error.message}."
 
 

@@ -78,13 +78,17 @@ def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random two-layer Llama with its tokenizer."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny_model(folder: Path) -> Path:
+    """Write that model into a folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from runner.models import quiet
 
     quiet()
-    folder = tmp_path_factory.mktemp("tiny")
     held = make_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -215,13 +215,6 @@ MODES: dict[str, dict[str, Any]] = {
     },
 }
 
-CHAT = {
-    "between": several(**{"x-ref": "chat"}),
-    "person": mapping(properties={"from": ROWS, "as": text(**{"x-wraps": "from"})}),
-    "take": text(**{"x-ref": "rows", "x-lends": True}),
-    "memory": mapping(properties={"ask": text(**ASKED)}, **{"x-variables": ["memory"]}),
-}
-
 
 class Language:
     """A project folder that speaks the tiny language."""
@@ -263,8 +256,7 @@ def spoken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Language]:
         shutil.copy(REAL / name, schemas / name)
     document = json.loads((REAL / "recipe.json").read_text(encoding="utf-8"))
     entry = document["properties"]["chat"]["additionalProperties"]
-    entry["required"] = []
-    entry["properties"] |= CHAT
+    entry["properties"]["take"]["anyOf"][0]["x-kind"] = "find"
     _write(schemas / "recipe.json", document)
     for path, held in KINDS.items():
         _write(schemas / "steps" / f"{path}.json", _fragment(path, held))

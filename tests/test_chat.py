@@ -4,7 +4,19 @@ from typing import Any
 
 import pytest
 
-from runner.chat import IGNORED, PLAIN, complete, encode, end_ids, fit, pieces, prompt_ids, render, shorten
+from runner.chat import (
+    IGNORED,
+    PLAIN,
+    complete,
+    cut_at,
+    encode,
+    end_ids,
+    fit,
+    pieces,
+    prompt_ids,
+    render,
+    shorten,
+)
 from runner.errors import StepError
 from tests.conftest import CHATML, make_tokenizer
 
@@ -153,3 +165,37 @@ def test_cut_shortens_the_question_and_never_the_answer(tokenizer: Any) -> None:
 def test_cut_leaves_out_what_is_too_long_by_its_answer(tokenizer: Any) -> None:
     talk = [TALK[1], {"role": "assistant", "content": "Mud. " * 100}]
     assert shorten(tokenizer, talk, 60, "cut") == ([], ["the answer alone is longer than 60 tokens"])
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_the_last_answer_alone_is_learned_or_everything(template: str) -> None:
+    held = make_tokenizer(template)
+    last = encode(held, TALK, "completion")
+    assert [text for text, kept in pieces(held, last) if kept] == ["Elementary!<|im_end|>"]
+    whole = encode(held, TALK, "all")
+    assert whole["labels"] == whole["input_ids"] == last["input_ids"]
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_what_an_answer_is_given_to_begin_with_is_not_learned(template: str) -> None:
+    held = make_tokenizer(template)
+    talk = [*TALK[:4], {"role": "assistant", "content": "[mud] You see, but you do not observe."}]
+    for prefill in ("[mud]", "[mud] "):
+        made = encode(held, talk, "completion", prefill)
+        assert [text for text, kept in pieces(held, made) if kept] == [" You see, but you do not observe.<|im_end|>"]
+    assert learned(held, talk)[-1] == "[mud] You see, but you do not observe.<|im_end|>"
+
+
+def test_a_prefill_that_the_answer_does_not_begin_with_is_an_error(tokenizer: Any) -> None:
+    with pytest.raises(StepError, match="an answer does not begin with its prefill 'Well'"):
+        encode(tokenizer, TALK, "assistant", "Well")
+    with pytest.raises(StepError, match="does not begin with its prefill"):
+        encode(tokenizer, TALK[:4], "assistant", "Well")
+
+
+def test_no_token_lies_across_a_place(tokenizer: Any) -> None:
+    text = "The rain has not stopped since Tuesday."
+    for place in range(len(text) + 1):
+        tokens = cut_at(tokenizer, text, [place])
+        assert tokenizer.decode([one for one, _, _ in tokens]) == text
+        assert not any(first < place < last for _, first, last in tokens)

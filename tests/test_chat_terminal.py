@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pexpect
 import pytest
+from click.testing import CliRunner, Result
 
+from runner.cli import main
 from tests import project
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,11 +51,11 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
 
 
-def chat(folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "runner", "chat", "small", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment(), input=typed, capture_output=True, text=True, timeout=120, check=False
-    )
+def chat(folder: Path, *arguments: str, typed: str = "") -> Result:
+    """The command through a pipe, in this process."""
+    with chdir(folder), mock.patch.dict(os.environ, clear=True):
+        os.environ.update(environment())
+        return CliRunner().invoke(main, ["chat", "small", *arguments], input=typed, catch_exceptions=False)
 
 
 def terminal(folder: Path, *arguments: str) -> Any:
@@ -63,26 +66,26 @@ def terminal(folder: Path, *arguments: str) -> Any:
 def test_one_prompt_gives_one_answer_and_the_same_seed_the_same_one(folder: Path) -> None:
     said = [chat(folder, "--text", "Who was it?", "--seed", seed) for seed in ("1", "1", "2")]
 
-    assert [one.returncode for one in said] == [0, 0, 0]
+    assert [one.exit_code for one in said] == [0, 0, 0]
     assert said[0].stdout == said[1].stdout != said[2].stdout
 
 
 def test_a_piped_conversation_has_no_prompts_in_it_and_ends_at_quit(folder: Path) -> None:
     said = chat(folder, typed="Who was it?\n/reset\n/quit\nnot read\n")
 
-    assert said.returncode == 0
-    assert "you>" not in said.stdout
+    assert said.exit_code == 0
+    assert "you>" not in said.stdout and "Kept in" in said.stderr
     assert said.stdout.count("(The conversation begins anew.)") == 1
 
 
 def test_the_end_of_a_pipe_ends_the_conversation(folder: Path) -> None:
-    assert chat(folder, typed="Who was it?\n").returncode == 0
+    assert chat(folder, typed="Who was it?\n").exit_code == 0
 
 
 def test_an_entry_whose_model_is_not_made_says_what_to_run(folder: Path) -> None:
     said = chat(folder, "--entry", "holmes", "--text", "Hello")
 
-    assert said.returncode == 1
+    assert said.exit_code == 1
     assert said.stderr == "chat.holmes: 'voice' is not made yet. Run make small/voice.\n"
 
 
@@ -92,21 +95,30 @@ def test_an_unknown_entry_and_a_checkpoint_of_an_untrained_model_are_one_line_ea
 
 
 def test_a_prompt_with_one_open_variable_takes_what_is_typed(folder: Path) -> None:
-    assert chat(folder, "-C", "filled", "--text", "Hello {{ 7 * 7 }}").returncode == 0
+    assert chat(folder, "-C", "filled", "--text", "Hello {{ 7 * 7 }}").exit_code == 0
 
 
-def test_in_a_terminal_ctrl_c_stops_an_answer_and_keeps_the_session_and_ctrl_d_ends_it(folder: Path) -> None:
+def test_in_a_terminal_answers_are_streamed_ctrl_c_keeps_the_session_and_ctrl_d_ends_it(folder: Path) -> None:
     child = terminal(folder, "-C", "slow")
     child.expect("you> ")
     child.sendline("Tell me everything.")
     child.expect(re.compile(r"everything\.\r\n.{3}", re.DOTALL))
     child.sendintr()
     child.expect("you> ")
+    child.sendline("/temperature 0.5")
+    child.expect("temperature 0.5")
+    child.expect("you> ")
+    child.sendline("/persona filled")
+    child.expect("filled answers from now on")
+    child.expect("you> ")
     child.sendline("/reset")
     child.expect("begins anew")
     child.expect("you> ")
     child.sendeof()
+    child.expect(r"Kept in (\S+\.jsonl)")
+    kept = Path(child.match.group(1))
     child.expect(pexpect.EOF)
     child.close()
 
-    assert child.exitstatus == 0
+    assert child.exitstatus == 0 and kept.parent == folder / "artifacts" / "chats" / "small"
+    assert '"content": "Tell me everything."' in kept.read_text(encoding="utf-8")

@@ -31,6 +31,7 @@ prompts:
   drive: {user: "Be {{ trait }}."}
   person: {system: "{{ who.text }} {{ memory }}", user: "{{ question }}"}
   found: {system: "{{ facts }}", user: "{{ question }}"}
+  which: {user: "{{ heard }} {{ choices }}"}
 steps:
   chats: {preprocess: read, folder: datasets/chats}
   parts: {preprocess: split, from: chats, test: 0.1}
@@ -55,10 +56,16 @@ chat:
         ("{model: base, decoding: talk, prompt: wide, with: {one: 1, three: 3}}", "two"),
         ("{model: base, decoding: steered, prompt: trait, with: {trait: cold}}", "question"),
         (
-            "{model: base, decoding: talk, prompt: person, person: {from: chats, as: who}, memory: {ask: other}}",
+            "{model: base, decoding: talk, prompt: person, person: {from: chats, as: who}, memory: {of: profile, ask: which}}",
             "question",
         ),
         ("{model: base, decoding: talk, prompt: found, take: seek}", "question"),
+        (
+            "{model: base, decoding: talk, prompt: found, take: {take: {facts: {from: chats, words: 9}}, model: minilm}}",
+            "question",
+        ),
+        ("{model: api, decoding: talk}", None),
+        ("{model: base, decoding: talk, opener: Hello.}", None),
     ],
 )
 def test_an_entry_knows_what_the_user_types(language: Language, entry: str, typed: str | None) -> None:
@@ -68,18 +75,14 @@ def test_an_entry_knows_what_the_user_types(language: Language, entry: str, type
 @pytest.mark.parametrize(
     ("entry", "line"),
     [
-        ("{model: bse, decoding: talk}", "23:14: chat.x.model: no model 'bse'. Did you mean 'base'?"),
+        ("{model: bse, decoding: talk}", "24:14: chat.x.model: no model 'bse'. Did you mean 'base'?"),
         ("{model: base, decoding: tlak}", "chat.x.decoding: no decoding 'tlak'. Did you mean 'talk'?"),
         ("{model: base, decoding: talk, prompt: mee}", "chat.x.prompt: no prompt 'mee'. Did you mean 'me'?"),
         (
             "{model: minilm, decoding: talk}",
-            "chat.x.model: 'minilm' is an encoder model; chat takes one that is causal.",
+            "chat.x.model: 'minilm' is an encoder model; chat takes a causal model.",
         ),
         ("{model: chats, decoding: talk}", "chat.x.model: 'chats' makes rows, not a model."),
-        (
-            "{model: api, decoding: talk}",
-            "chat.x.model: 'api' is an endpoint; chat needs weights. Name a model with load:, or a train step.",
-        ),
         ("{model: voice, decoding: talk}", "chat.x.model: 'voice' means 2 models here (voice-warm, voice-cold)."),
         (
             "{model: base, decoding: talk, checkpoint: final}",
@@ -107,11 +110,11 @@ def test_an_entry_knows_what_the_user_types(language: Language, entry: str, type
         ),
         ("{model: base, decoding: steered, prompt: other}", "decoding.steered.expert: 'voice' means 2 models here"),
         (
-            "{model: base, decoding: talk, prompt: person, person: {from: chat, as: who}, memory: {}}",
+            "{model: base, decoding: talk, prompt: person, person: {from: chat, as: who}, memory: {of: profile}}",
             "chat.x.person.from: no step 'chat'. Did you mean 'chats'?",
         ),
         (
-            "{model: base, decoding: talk, prompt: person, person: {from: seek, as: whom}, memory: {}}",
+            "{model: base, decoding: talk, prompt: person, person: {from: seek, as: whom}, memory: {of: profile}}",
             "chat.x.prompt: 2 variables are left open (question, who)",
         ),
         ("{between: [y, z]}", "chat.x.between: no chat 'y'."),
@@ -125,7 +128,8 @@ def test_an_entry_that_cannot_work_is_one_line(language: Language, entry: str, l
 def test_a_row_that_fills_the_prompt_is_known_inside(language: Language) -> None:
     base = BASE.replace("who.text", "who.role")
     found = language.errors(
-        base + "  x: {model: base, decoding: talk, prompt: person, person: {from: chats, as: who}, memory: {}}\n"
+        base
+        + "  x: {model: base, decoding: talk, prompt: person, person: {from: chats, as: who}, memory: {of: profile}}\n"
     )
     assert found == ["13:20: prompts.person.system, used by chat.x: 'who' has no 'role'. Did you mean 'profile'?"]
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
 
-from runner import embeddings
+from runner import embeddings, places
 from runner.errors import StepError
 from runner.step import Model
 from tests.conftest import make_tokenizer
@@ -178,3 +178,19 @@ def test_an_adapter_is_no_encoder(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(StepError, match=r"finder: an adapter makes no embeddings\. Name an encoder such as minilm\."):
         load(tmp_path)
+
+
+def test_of_a_hub_folder_the_modules_of_an_encoder_are_fetched_and_nothing_else_below_it():
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = [
+        "config.json",
+        "modules.json",
+        "model.safetensors",
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+    ]
+    others = ["README.md", "onnx/config.json", "onnx/model.onnx", "original/consolidated.safetensors", "openvino/a/b.json", "1_Pooling/x/y.json"]  # fmt: skip
+    kept = filter_repo_objects([*wanted, *others], allow_patterns=places.HUB_FILES, ignore_patterns=places.HUB_FOLDERS)
+    assert list(kept) == wanted

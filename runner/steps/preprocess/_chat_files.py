@@ -127,18 +127,32 @@ def lines(file: ChatFile, advance: Advance = lambda amount: None) -> Iterator[tu
     """A text file's lines with their numbers, without their ends; only line feeds end a line, or CRLF where the first
     does. Bytes that are no UTF-8 become lone surrogates, U+DC80 to U+DCFF.
     """
-    done, told, end = 0, 0, "\n"
+    number, returns = 0, False
+    for some in line_lists(file, advance):
+        returns = some[0].endswith("\r") if number == 0 else returns
+        for line in some:
+            number += 1
+            yield number, line.removesuffix("\r") if returns else line
+
+
+def line_lists(file: ChatFile, advance: Advance = lambda amount: None) -> Iterator[list[str]]:
+    """What stands between the line feeds of a file, as many at a time as were read at once."""
+    held, left = [""], file.size
     with file.open() as stream:
         text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-        for number, line in enumerate(text, 1):
-            if number == 1 and line.endswith("\r\n"):
-                end = "\r\n"
-            done += len(line)
-            if done - told > BLOCK:
-                advance(done - told)
-                told = done
-            yield number, line.removesuffix(end)
-    advance(max(file.size - told, 0))
+        while block := text.read(BLOCK):
+            advance(len(block))
+            left -= len(block)
+            if "\n" not in block:
+                held.append(block)
+                continue
+            whole = ("".join(held) + block).split("\n")
+            held = [whole.pop()]
+            yield whole
+    last = "".join(held)
+    if last:
+        yield [last]
+    advance(max(left, 0))
 
 
 def is_utf8(text: str) -> bool:

@@ -25,11 +25,12 @@ class People:
 
     def see(self, author: str, name: str, full_name: str = "", speech: bool = True, has_id: bool = True) -> Person:
         """Count a message; the name seen last is the one that stays. `full_name` is shown in lists of candidates."""
-        person = self.people.get(author)
+        person, full = self.people.get(author), full_name or name
         if person is None:
-            person = self.people[author] = Person(name, full_name or name, has_id=has_id)
-        person.name, person.full_name = name, full_name or name
-        person.names |= {author, name, person.full_name}
+            person = self.people[author] = Person("", "", {author}, has_id=has_id)
+        if person.name != name or person.full_name != full:
+            person.name, person.full_name = name, full
+            person.names |= {author, name, full}
         person.messages += speech
         return person
 

@@ -58,7 +58,7 @@ class Spool:
         if self._aware.setdefault(name, aware) != aware:
             raise DataError(
                 f"{row.get('source')}: time {value} and others of conversation {row.get('conversation')} "
-                "differ in having an offset. Give all of them one, or none."
+                "differ in having an offset. Give all of them one where they are read, with zone:, or none."
             )
         return (moment if aware else moment.replace(tzinfo=UTC)).timestamp()
 

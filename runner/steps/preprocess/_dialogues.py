@@ -50,10 +50,10 @@ def messages(
 def alternating(said: list[Said], merge: bool) -> list[Message]:
     """Messages, a system message first at most, then sides that take turns. Raises Unusable."""
     made: list[Message] = []
+    before = None
     for role, text in said:
-        if not text.strip():
+        if not text or text.isspace():
             raise Unusable(EMPTY)
-        before = made[-1]["role"] if made else None
         if role == "system" and made:
             raise Unusable(LATE_SYSTEM)
         if role != before:
@@ -62,6 +62,7 @@ def alternating(said: list[Said], merge: bool) -> list[Message]:
             made[-1]["content"] += f"\n{text}"
         else:
             raise Unusable(RUNS)
+        before = role
     return made
 
 

@@ -12,17 +12,20 @@ NOTICE = re.compile(
     r"|Started a call that lasted [\d\s.,]+ minutes?\.|Changed the channel name(: .+|\.)|Changed the channel icon\."
     r"|Pinned a message\.|Started a thread\.|Joined the server\."
 )
+_STARTS = ("Added ", "Left ", "Removed ", "Started ", "Changed ", "Pinned ", "Joined ")
 BLOCKS = ("{Forwarded Message}", "{Attachments}", "{Embed}", "{Stickers}", "{Reactions}")  # in the order of the file
 ADDRESS = re.compile(r"https?://\S+|.+[\\/].+|.+\.\w{1,5}")
 
 
 def is_notice(text: str) -> bool:
     """Whether Discord wrote the text, not the person named above it; its texts are English in every culture."""
-    return NOTICE.fullmatch(text) is not None
+    return text.startswith(_STARTS) and NOTICE.fullmatch(text) is not None
 
 
 def announced(body: list[str]) -> int | None:
     """The count of the footer, where it ends these lines."""
+    if not any(line.startswith("=") for line in body[-8:]):
+        return None
     lines = [line for line in body[-8:] if line]
     if len(lines) < 3 or not (RULE.fullmatch(lines[-1]) and RULE.fullmatch(lines[-3])):
         return None

@@ -6,33 +6,27 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 
 from runner.errors import DataError
 from runner.steps.preprocess._chat_files import ChatFile
 from runner.steps.preprocess._chat_looks import refusal
 from runner.steps.preprocess._discord_body import is_notice
 from runner.steps.preprocess._discord_dates import Dates, Stamp, read
-from runner.steps.preprocess._discord_export import Accounts, Export, Message
-from runner.steps.preprocess._discord_text import CHANNEL_ID, FULL_NAME
+from runner.steps.preprocess._discord_export import Accounts, Export, Message, why_dropped
+from runner.steps.preprocess._discord_text import CHANNEL_ID, short
 
-NEEDED = ("Author", "Date", "Content")
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT")
+NEEDED, USED = ("Author", "Date", "Content"), ("AuthorID", "Attachments")
 _BETWEEN = re.compile(r",(?=https?://|[^,]*[\\/])")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One row of the table: its number, the line that it ends on, and its cells by column."""
-
-    number: int
-    line: int
-    cells: dict[str, str]
+# One row of the table: its number, the line that it ends on, and author, date, content, author's id and attachments.
+Line = tuple[int, int, tuple[str, str, str, str, str]]
 
 
 def inspect(export: Export, accounts: Accounts) -> Dates | None:
-    """Read a file once: its direction and who writes; returns the date orders that it allows if they may differ.
+    """Read a file: its direction, who writes and what; returns the date orders that it allows if they may differ.
 
     Raises DataError where it is not an export, is cut off, or its times cannot be read.
     """
@@ -49,55 +43,35 @@ def inspect(export: Export, accounts: Accounts) -> Dates | None:
             dates.see(moment)
         else:
             export.trend.see(moment)
+        export.messages.add(_message(export, accounts, row, moment))
     export.announced = export.found
     if dates and not dates.possible:
         raise DataError(
             f"{export.shown}:1: its times fit no order of day, month and year from 2015 on. Re-export as JSON."
         )
-    for message in messages(export, dates.possible[0] if dates else ""):
-        accounts.see(message, has_id=message.author != message.full_name)
     return dates
 
 
-def messages(export: Export, order: str) -> Iterator[Message]:
-    """The messages of an inspected file, in its order."""
-    for row in _rows(export):
-        moment = _moment(export, row)
-        when = moment.moment(order) if isinstance(moment, Stamp) else moment
-        if when is None:
-            raise DataError(f"{export.shown}:{row.line}: this time cannot be read {order}. Re-export as JSON.")
-        yield _message(export, row, when)
-
-
-def _message(export: Export, row: Line, when: datetime) -> Message:
-    full_name, text = row.cells["Author"], row.cells["Content"]
-    legacy = FULL_NAME.fullmatch(full_name)
-    attached = row.cells.get("Attachments", "")
-    return Message(
-        id=hashlib.sha256(f"{export.name}\n{row.number}".encode()).hexdigest()[:20],
-        source=f"{export.name}:{row.line}",
-        author=row.cells.get("AuthorID") or full_name,
-        name=legacy["name"] if legacy else full_name,
-        full_name=full_name,
-        nickname=None,
-        bot=False,
-        system=is_notice(text),
-        forwarded=False,
-        time=when,
-        text=text,
-        attachments=tuple(_BETWEEN.split(attached)) if attached else (),
-    )
+def _message(export: Export, accounts: Accounts, row: Line, moment: datetime | Stamp) -> Message:
+    number, line, (full_name, _, text, author_id, attached) = row
+    author = author_id or full_name
+    dropped = why_dropped(text, is_notice(text), forwarded=False)
+    accounts.people.see(author, short(full_name), full_name, dropped is None, has_id=author != full_name)
+    own = hashlib.sha256(f"{export.name}\n{number}".encode()).hexdigest()[:20]
+    time = [moment.text] if isinstance(moment, Stamp) else moment.isoformat()
+    attachments = _BETWEEN.split(attached) if attached else []
+    return dropped, own, f"{export.name}:{line}", author, None, time, text, None, False, False, attachments
 
 
 def _moment(export: Export, row: Line) -> datetime | Stamp:
     """The time of a row: told in full since 2.42.3, before that as its culture writes it."""
-    text = row.cells["Date"]
+    _, line, (_, date, _, _, _) = row
     try:
-        found = datetime.fromisoformat(text) if _ISO.match(text) else read(text)
+        found = datetime.fromisoformat(date) if date[10:11] == "T" else read(date)
     except ValueError:
         found = None
     if found is None:
-        raise DataError(f"{export.shown}:{row.line}: the time '{text}' is of no known form. Re-export as JSON.")
+        raise DataError(f"{export.shown}:{line}: the time '{date}' is of no known form. Re-export as JSON.")
     return found
 
 
@@ -111,8 +85,13 @@ def _rows(export: Export) -> Iterator[Line]:
             columns = next(table, [])
             if not {*NEEDED} <= {*columns}:
                 raise DataError(refusal(ChatFile(export.path, export.name, 0), "a CSV export of DiscordChatExporter"))
+            size = len(columns)
+            cut = itemgetter(*(columns.index(name) if name in columns else size for name in (*NEEDED, *USED)))
             for number, cells in enumerate(table, 1):
-                yield _line(export, number, table.line_num, columns, cells)
+                if len(cells) != size:
+                    raise DataError(_shifted(export, table.line_num, cells, size))
+                cells.append("")  # of a column that is not there
+                yield number, table.line_num, cut(cells)
     except csv.Error as error:
         torn = "unexpected end" in str(error)
         if torn and export.may_be_torn:
@@ -127,10 +106,7 @@ def _rows(export: Export) -> Iterator[Line]:
         ) from error
 
 
-def _line(export: Export, number: int, line: int, columns: list[str], cells: list[str]) -> Line:
-    if len(cells) != len(columns):
-        raise DataError(
-            f"{export.shown}:{line}: {len(cells)} cells where the header names {len(columns)}. "
-            "The file was changed: re-export it."
-        )
-    return Line(number, line, dict(zip(columns, cells, strict=True)))
+def _shifted(export: Export, line: int, cells: list[str], size: int) -> str:
+    return (
+        f"{export.shown}:{line}: {len(cells)} cells where the header names {size}. The file was changed: re-export it."
+    )

@@ -82,6 +82,14 @@ def read(text: str) -> Stamp | None:
 
 
 @lru_cache(1 << 10)
+def iso(text: str, order: str) -> str | None:
+    """A time as ISO 8601, its day and month read in this order; None where that is no time."""
+    stamp = read(text)
+    moment = stamp.moment(order) if stamp else None
+    return moment.isoformat() if moment else None
+
+
+@lru_cache(1 << 10)
 def _alike(zeros: str) -> Stamp | None:
     """A time with its digits made zeros: all but the numbers is the same for every time of a file, and slow to find."""
     return _read(zeros)

@@ -8,30 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runner.steps.preprocess._batches import Section
 from runner.steps.preprocess._chat_people import People
 
 Advance = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of an export. `author` is the account's id; in plain text, which has none, the full user name."""
-
-    id: str
-    source: str
-    author: str
-    name: str
-    full_name: str
-    nickname: str | None
-    bot: bool
-    system: bool
-    forwarded: bool
-    time: datetime
-    text: str
-    reply_to: str | None = None
-    edited: bool = False
-    pinned: bool = False
-    attachments: tuple[str, ...] = ()
+# One message: why it is dropped or None, id, source, author (the account's id; in plain text, which has none, the full user
+# name), nickname, time, text, reply_to, edited, pinned, attachments. A plain tuple, as a class would take longer than all
+# the rest. A time in a list is as the file's culture writes it, to be read once it is known in which order.
+Message = tuple[str | None, str, str, str, str | None, str | list[str], str, str | None, bool, bool, list[str]]
 
 
 @dataclass
@@ -59,6 +45,7 @@ class Export:
     path: Path
     name: str
     shown: str
+    messages: Section
     conversation: str = ""
     channel: str = ""
     found: int = 0
@@ -82,19 +69,45 @@ class Export:
         return self.trend.falls > self.trend.rises
 
 
+def why_dropped(text: str, system: bool, forwarded: bool, bot: bool = False) -> str | None:
+    """Why a message is no speech, None where it is."""
+    if system:
+        return "system message"
+    if forwarded:
+        return "forwarded"
+    if bot:
+        return "written by a bot"
+    return None if text and not text.isspace() else "no text (attachment, sticker or embed only)"
+
+
 class Accounts:
     """Everyone who writes in the folder, the authors of plain text joined with the accounts of the JSON files."""
 
-    def __init__(self) -> None:
+    def __init__(self, no_bots: bool) -> None:
         self.people = People()
+        self._no_bots = no_bots
         self._same: dict[str, str] = {}
 
-    def see(self, message: Message, has_id: bool) -> None:
-        """Count a message."""
-        speech = bool(message.text.strip()) and not (message.system or message.forwarded)
-        person = self.people.see(message.author, message.name, message.full_name, speech, has_id)
-        person.names.add(message.nickname or message.name)
-        person.bot = message.bot
+    def see(
+        self,
+        author: str,
+        name: str,
+        full_name: str,
+        text: str,
+        *,
+        has_id: bool,
+        nickname: str | None = None,
+        bot: bool = False,
+        system: bool = False,
+        forwarded: bool = False,
+    ) -> str | None:
+        """Count a message; returns why it is dropped, or None."""
+        said = bool(text) and not text.isspace()
+        person = self.people.see(author, name, full_name, said and not (system or forwarded), has_id)
+        person.bot = bot
+        if nickname and nickname not in person.names:
+            person.names.add(nickname)
+        return why_dropped(text, system, forwarded, bot and self._no_bots)
 
     def join(self) -> None:
         """Give authors of plain text the id of the one person who has that full name in the JSON files."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.errors import DataError
 from runner.step import Step
+from runner.steps.preprocess._batches import Batches
 from runner.steps.preprocess._discord_dates import Dates
 from runner.steps.preprocess._discord_export import Export
 from runner.steps.preprocess._reading import shown
@@ -26,7 +27,7 @@ REFUSED = {
 OVERLAP = timedelta(hours=1)  # parts of one export may share an hour, when summer time ends
 
 
-def exports(step: Step) -> list[Export]:
+def exports(step: Step, batches: Batches) -> list[Export]:
     """The folder's exports, partitions in their order. Raises DataError naming every file that cannot be used."""
     assert step.folder is not None, "the key folder names a dataset folder"
     root, found, wrong = step.folder, [], []
@@ -35,7 +36,7 @@ def exports(step: Step) -> list[Export]:
         if any(folder.endswith(MEDIA) for folder in inside.parts[:-1]):
             continue
         if ending in (".json", ".txt", ".csv"):
-            found.append(Export(path, inside.as_posix(), shown(path)))
+            found.append(Export(path, inside.as_posix(), shown(path), batches.section()))
         else:
             wrong.append(
                 f"{shown(path)}: {REFUSED.get(ending, 'not a DiscordChatExporter file. Move it out of the folder.')}"

@@ -17,7 +17,7 @@ SPEECH = {"Default", "Reply", "20"}  # 20 is the answer to a slash command; ever
 
 
 def inspect(export: Export, accounts: Accounts, advance: Advance) -> None:
-    """Read a file once: its channel, how many messages it announces and has, their direction, and who writes.
+    """Read a file: its channel, how many messages it announces and has, their direction, who writes, and what.
 
     Raises DataError where it is not an export, or not whole JSON.
     """
@@ -28,21 +28,12 @@ def inspect(export: Export, accounts: Accounts, advance: Advance) -> None:
             root[place] = value
             continue
         export.found += 1
-        message = _message(export, value)
-        export.trend.see(message.time)
-        accounts.see(message, has_id=True)
+        export.messages.add(_message(export, accounts, value))
     channel, count = root.get("channel"), root.get("messageCount")
     if not isinstance(channel, dict) or "id" not in channel:
         raise DataError(f"{export.shown}:1: no channel. Re-export it with DiscordChatExporter.")
     export.conversation, export.channel = str(channel["id"]), str(channel.get("name", ""))
     export.announced = count if isinstance(count, int) else None
-
-
-def messages(export: Export, advance: Advance) -> Iterator[Message]:
-    """The messages of an inspected file, in its order."""
-    for place, value in _values(export, advance):
-        if place == ITEM:
-            yield _message(export, value)
 
 
 def _values(export: Export, advance: Advance) -> Iterator[tuple[str, Any]]:
@@ -56,27 +47,10 @@ def _values(export: Export, advance: Advance) -> Iterator[tuple[str, Any]]:
             ) from error
 
 
-def _message(export: Export, value: dict[str, Any]) -> Message:
+def _message(export: Export, accounts: Accounts, value: dict[str, Any]) -> Message:
     try:
-        author, moment = value["author"], datetime.fromisoformat(value["timestamp"])
-        name, number = author["name"], author.get("discriminator") or "0000"
-        made = Message(
-            id=str(value["id"]),
-            source=f"{export.name}#{value['id']}",
-            author=str(author["id"]),
-            name=name,
-            full_name=name if number.strip("0") == "" else f"{name}#{number}",
-            nickname=author.get("nickname"),
-            bot=bool(author.get("isBot")),
-            system=str(value.get("type", "Default")) not in SPEECH,
-            forwarded=bool(value.get("forwardedMessage")),
-            time=moment,
-            text=value["content"] or "",
-            reply_to=(value.get("reference") or {}).get("messageId"),
-            edited=bool(value.get("timestampEdited")),
-            pinned=bool(value.get("isPinned")),
-            attachments=tuple(item.get("fileName") or item["url"] for item in value.get("attachments") or ()),
-        )
+        moment = datetime.fromisoformat(value["timestamp"])
+        made = _made(export, accounts, value, moment)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(
             f"{export.shown}:1: message {export.found} is not as DiscordChatExporter writes it ({error!r}). "
@@ -87,7 +61,30 @@ def _message(export: Export, value: dict[str, Any]) -> Message:
             f"{export.shown}:1: message {export.found} has a time without an offset ({value['timestamp']}). "
             "Re-export it."
         )
+    export.trend.see(moment)
     return made
+
+
+def _made(export: Export, accounts: Accounts, value: dict[str, Any], moment: datetime) -> Message:
+    own, author, text = str(value["id"]), value["author"], value["content"] or ""
+    by, name, number = str(author["id"]), author["name"], author.get("discriminator") or "0000"
+    nickname = author.get("nickname")
+    reply_to = (value.get("reference") or {}).get("messageId")
+    attachments = [item.get("fileName") or item["url"] for item in value.get("attachments") or ()]
+    dropped = accounts.see(
+        by,
+        name,
+        name if number.strip("0") == "" else f"{name}#{number}",
+        text,
+        has_id=True,
+        nickname=nickname,
+        bot=bool(author.get("isBot")),
+        system=str(value.get("type", "Default")) not in SPEECH,
+        forwarded=bool(value.get("forwardedMessage")),
+    )
+    edited, pinned = bool(value.get("timestampEdited")), bool(value.get("isPinned"))
+    source = f"{export.name}#{own}"
+    return dropped, own, source, by, nickname, moment.isoformat(), text, reply_to, edited, pinned, attachments
 
 
 def _refuse_others(export: Export) -> None:

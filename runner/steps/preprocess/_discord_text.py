@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from runner.errors import DataError
 from runner.steps.preprocess import _discord_body as body_of
+from runner.steps.preprocess._chat_files import ChatFile, is_utf8, line_lists
 from runner.steps.preprocess._discord_dates import Dates, Stamp, read
-from runner.steps.preprocess._discord_export import Accounts, Export, Message, Trend
+from runner.steps.preprocess._discord_export import Accounts, Export, Message, Trend, why_dropped
 
 HEADER = re.compile(r"\[(?P<time>[^\[\]\n]{4,48})\] (?P<name>\S.*?)(?P<pinned> \(pinned\))?")
 FULL_NAME = re.compile(r"(?P<name>.+)#\d{4}")
@@ -42,7 +43,7 @@ class _Entry:
 
 
 def inspect(export: Export, accounts: Accounts, date_order: str | None) -> Dates | None:
-    """Read a file's preamble, layout, counts and authors; returns the date orders that it allows, if it has messages.
+    """Read a file: its layout, counts, authors and messages; returns the date orders that it allows, if it has messages.
 
     Raises DataError where it is not an export, or its times cannot be read.
     """
@@ -60,16 +61,16 @@ def inspect(export: Export, accounts: Accounts, date_order: str | None) -> Dates
             f"{export.shown}:1: its times fit no order of day, month and year from 2015 on. "
             "Re-export as JSON, or with --locale en-US."
         )
-    for message in messages(export, dates.possible[0]):
-        accounts.see(message, has_id=False)
+    for dropped, _, _, author, *_ in export.messages:
+        accounts.people.see(author, short(author), author, dropped is None, has_id=False)
     return dates
 
 
-def messages(export: Export, order: str) -> Iterator[Message]:
-    """The messages of an inspected file, in its order."""
-    for number, entry in enumerate(_entries(export, replace(export.layout, order=order))):
-        if entry.stamp is not None:
-            yield _message(export, entry, number, order)
+@lru_cache(1 << 12)
+def short(full_name: str) -> str:
+    """A user name without the number that older accounts had behind it."""
+    legacy = FULL_NAME.fullmatch(full_name)
+    return legacy["name"] if legacy else full_name
 
 
 def _read_otherwise(export: Export, dates: Dates, date_order: str | None) -> Dates:
@@ -93,38 +94,49 @@ def _read_otherwise(export: Export, dates: Dates, date_order: str | None) -> Dat
 
 
 def _count(export: Export, layout: Layout, dates: Dates | None = None) -> None:
+    """Read all messages in this layout; those of another one are forgotten."""
     export.found = 0
+    export.messages.clear()
     before: Stamp | None = None
-    for entry in _entries(export, layout):
-        export.found += entry.stamp is not None
-        if entry.stamp and dates and (before is None or before.text != entry.stamp.text):
-            dates.see(entry.stamp)
-            before = entry.stamp
+    for number, entry in enumerate(_entries(export, layout)):
+        if entry.stamp is not None:
+            export.found += 1
+            export.messages.add(_message(export, entry, number))
+            if dates and (before is None or before.text != entry.stamp.text):
+                dates.see(entry.stamp)
+                before = entry.stamp
         export.announced = body_of.announced(entry.body)  # the last one counts
 
 
 def _lines(export: Export) -> Iterator[tuple[int, str]]:
     """Lines with their numbers. In a file with CRLF a bare LF belongs to a message: such a line holds line breaks."""
-    held, start, end = b"", 1, b"\n"
-    with export.path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
-            if number == 1:
-                end = b"\r\n" if raw.endswith(b"\r\n") else b"\n"
-            held += raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-            if held.endswith(end):
-                yield start, _decode(export, start, held.removesuffix(end))
-                held, start = b"", number + 1
+    number, held, returns = 1, "", False
+    for some in line_lists(ChatFile(export.path, export.name, 0)):
+        returns = some[0].endswith("\r") if number == 1 and not held else returns
+        for line in some:
+            if not (line.isascii() or is_utf8(line)):
+                raise DataError(_not_utf8(export, number, line))
+            if not returns:
+                yield number, line
+                number += 1
+                continue
+            held += line
+            if line.endswith("\r"):
+                yield number, held[:-1]
+                number, held = number + held.count("\n") + 1, ""
+            else:
+                held += "\n"
     if held:
-        yield start, _decode(export, start, held)
+        yield number, held[:-1]
 
 
-def _decode(export: Export, number: int, raw: bytes) -> str:
+def _not_utf8(export: Export, number: int, line: str) -> str:
     try:
-        return raw.decode("utf-8")
+        line.encode("utf-8", "surrogateescape").decode()
+        why = "half a character"
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{export.shown}:{number}: not UTF-8 ({error.reason}). Re-export it, and do not save it from an editor."
-        ) from error
+        why = error.reason
+    return f"{export.shown}:{number}: not UTF-8 ({why}). Re-export it, and do not save it from an editor."
 
 
 def _preamble(export: Export) -> Iterator[tuple[int, str]]:
@@ -205,24 +217,18 @@ def _whole(export: Export, entry: _Entry, last: bool) -> _Entry:
     return entry
 
 
-def _message(export: Export, entry: _Entry, number: int, order: str) -> Message:
-    moment = entry.stamp.moment(order) if entry.stamp else None
-    if moment is None:
-        raise DataError(f"{export.shown}:{entry.line}: this time cannot be read {order}. Re-export as JSON.")
+def _message(export: Export, entry: _Entry, number: int) -> Message:
     text, blocks, attachments = body_of.cut(body_of.without_footer(entry.body))
-    legacy = FULL_NAME.fullmatch(entry.name)
-    return Message(
-        id=hashlib.sha256(f"{export.name}\n{number}".encode()).hexdigest()[:20],
-        source=f"{export.name}:{entry.line}",
-        author=entry.name,
-        name=legacy["name"] if legacy else entry.name,
-        full_name=entry.name,
-        nickname=None,
-        bot=False,
-        system=body_of.is_notice(text),
-        forwarded=body_of.BLOCKS[0] in blocks,
-        time=moment,
-        text=text,
-        pinned=entry.pinned,
-        attachments=tuple(attachments),
+    return (
+        why_dropped(text, body_of.is_notice(text), body_of.BLOCKS[0] in blocks),
+        hashlib.sha256(f"{export.name}\n{number}".encode()).hexdigest()[:20],
+        f"{export.name}:{entry.line}",
+        entry.name,
+        None,
+        [entry.stamp.text] if entry.stamp else "",
+        text,
+        None,
+        False,
+        entry.pinned,
+        attachments,
     )

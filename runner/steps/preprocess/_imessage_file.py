@@ -59,7 +59,7 @@ def entries(file: ChatFile, advance: Advance = lambda amount: None) -> Iterator[
             pending, gap = None, False
         found = HEADER.fullmatch(line) if gap else None
         notice = NOTICE.fullmatch(line) if gap and found is None else None
-        gap = not line
+        gap = not line or line.isspace()
         if found:
             pending = number, found, line
         elif notice:
@@ -84,15 +84,18 @@ def read(body: list[str]) -> tuple[str | None, str, bool]:
     """Why a message is no speech or None, its text as it was last edited, whether it was edited."""
     kept: list[str] = []
     edited = copies = marks = False
+    own = True  # whether the last lines are the sender's: empty ones below what the program wrote are not
     for line in body:
         copies |= _COPY.match(line) is not None
         marks = line in _MARKS or (marks and line.startswith("    "))
         if copies or marks or line == _RESPONDED or _EFFECT.fullmatch(line):
+            own = False
             continue
         if found := _EDIT.match(line):
             edited, kept = True, [line[found.end() :]]
-        else:
+        elif own or line:
             kept.append(line)
+            own = True
     if any(_DELETED.fullmatch(line) for line in kept):
         return "deleted message", "\n".join(kept), edited
     if kept[:1] == ["SharePlay Message"]:

@@ -16,19 +16,19 @@ def conversations(source: Source) -> Iterator[Record]:
     open_row: Row = {}
     place = ""
     for record in _utterances(source):
-        if record.row is None:
+        at, _, row, *_ = record
+        if row is None:
             yield record
             continue
-        key = record.row["conv_id"]
-        if open_row and open_row["conv_id"] != key:
-            yield Record(place, open_row)
+        if open_row and open_row["conv_id"] != row["conv_id"]:
+            yield place, place, open_row, "", ""
             open_row = {}
         if not open_row:
-            place = record.place
-            open_row = {name: record.row.get(name) for name in ("conv_id", "context", "prompt")} | {"turns": []}
-        open_row["turns"].append(record.row)
+            place = at
+            open_row = {name: row.get(name) for name in ("conv_id", "context", "prompt")} | {"turns": []}
+        open_row["turns"].append(row)
     if open_row:
-        yield Record(place, open_row)
+        yield place, place, open_row, "", ""
 
 
 def _utterances(source: Source) -> Iterator[Record]:
@@ -38,23 +38,17 @@ def _utterances(source: Source) -> Iterator[Record]:
         for number, line in enumerate(stream, 2):
             if line.isspace():
                 continue
-            fields = line.rstrip("\r\n").split(",")
+            at, fields = f"{source.name}:{number}", line.rstrip("\r\n").split(",")
             if conflicts.hold(line):
-                reason = CONFLICT
+                yield at, at, None, CONFLICT, line
             elif not decoded(line):
-                reason = OTHER_BYTES
-            else:  # the last column, tags, may be left out, and an empty one may follow it
-                reason = (
-                    ""
-                    if len(names) - 1 <= len(fields) <= len(names) + 1
-                    else "another number of fields than the header"
-                )
-            row = (
-                None
-                if reason
-                else {name: text.replace("_comma_", ",") for name, text in zip(names, fields, strict=False)}
-            )
-            yield Record(str(number), row, reason, line)
+                yield at, at, None, OTHER_BYTES, line
+            elif not len(names) - 1 <= len(fields) <= len(names) + 1:
+                # The last column, tags, may be left out, and an empty one may follow it.
+                yield at, at, None, "another number of fields than the header", line
+            else:
+                row = {name: text.replace("_comma_", ",") for name, text in zip(names, fields, strict=False)}
+                yield at, at, row, "", ""
 
 
 def said(row: Row) -> list[Said]:

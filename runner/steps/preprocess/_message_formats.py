@@ -71,9 +71,11 @@ def _turns(held: list[Any], role: str, content: str, roles: Roles) -> list[Said]
     for entry in held:
         if not isinstance(entry, dict) or role not in entry:
             raise Unusable(BROKEN)
-        if entry.get("tool_calls") or entry.get("function_call"):
+        if len(entry) > 2 and (entry.get("tool_calls") or entry.get("function_call")):
             raise Unusable(TOOLS)
-        made.append((roles.of(entry[role]), text(entry.get(content))))
+        name, said = entry[role], entry.get(content)
+        known = roles.known.get(name) if isinstance(name, str) else None
+        made.append((known or roles.of(name), said if isinstance(said, str) else text(said)))
     return made
 
 
@@ -90,8 +92,11 @@ def openai(row: Row, roles: Roles) -> list[Said]:
 def sharegpt(row: Row, roles: Roles) -> list[Said]:
     """{conversations: [{from, value}], system?}; some write role and content there."""
     held = _list(row, "conversations")
-    keys = ("from", "value") if held and isinstance(held[0], dict) and "from" in held[0] else ("role", "content")
-    return _system(row) + _turns(held, *keys, roles)
+    return _system(row) + _turns(held, *_keys(held), roles)
+
+
+def _keys(held: list[Any]) -> tuple[str, str]:
+    return ("from", "value") if held and isinstance(held[0], dict) and "from" in held[0] else ("role", "content")
 
 
 def alpaca(row: Row, roles: Roles) -> list[Said]:
@@ -101,8 +106,12 @@ def alpaca(row: Row, roles: Roles) -> list[Said]:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, str) for one in pair)):
             raise Unusable(BROKEN)
         made += [("user", pair[0]), ("assistant", pair[1])]
+    return [*made, _instruction(row), ("assistant", text(row["output"]))]
+
+
+def _instruction(row: Row) -> Said:
     asked = [text(row["instruction"]), text(row.get("input") or "")]
-    return [*made, ("user", "\n".join(part for part in asked if part.strip())), ("assistant", text(row["output"]))]
+    return "user", "\n".join(part for part in asked if part.strip())
 
 
 def esconv(row: Row, roles: Roles) -> list[Said]:
@@ -123,19 +132,32 @@ def completion(row: Row, roles: Roles) -> list[Said]:
 def _side(held: Any, role: str, roles: Roles) -> list[Said]:
     if isinstance(held, str):
         return [(role, held)]
-    if not isinstance(held, list):
+    turns = [held] if isinstance(held, dict) else held
+    if not isinstance(turns, list):
         raise Unusable(BROKEN)
-    return _turns(held, "role", "content", roles)
+    return _turns(turns, *_keys(turns), roles)
+
+
+def _asked(row: Row, roles: Roles) -> list[Said]:
+    """What both answers answer, where the row says it beside them: prompt, or ShareGPT's or Alpaca's keys."""
+    if row.get("prompt"):
+        return _side(row["prompt"], "user", roles)
+    if row.get("conversations"):
+        return _system(row) + _side(row["conversations"], "user", roles)
+    return [*_system(row), _instruction(row)] if "instruction" in row else []
 
 
 def preference(row: Row, roles: Roles) -> tuple[list[Said], list[Said], list[Said]]:
-    """{prompt?, chosen, rejected} as its three sides; where both answers repeat the prompt, it is taken out of them."""
+    """{prompt?, chosen, rejected} as its three sides; where both answers repeat the prompt, it is taken out of them.
+
+    In place of prompt there may be conversations (ShareGPT), or instruction and input (Alpaca).
+    """
     chosen, rejected = (_side(row[key], "assistant", roles) for key in ("chosen", "rejected"))
     common = 0
     while common < min(len(chosen), len(rejected)) - 1 and chosen[common] == rejected[common]:
         common += 1
     repeated, chosen, rejected = chosen[:common], chosen[common:], rejected[common:]
-    given = _side(row["prompt"], "user", roles) if row.get("prompt") else []
+    given = _asked(row, roles)
     prompt = given if given and (not repeated or repeated[-1] != given[-1]) else repeated or given
     if given and repeated and repeated[-1] != given[-1]:
         prompt = given + repeated

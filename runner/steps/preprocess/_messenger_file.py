@@ -6,17 +6,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 from runner.errors import DataError
+from runner.steps.preprocess._batches import Section
 from runner.steps.preprocess._chat import Said
 from runner.steps.preprocess._chat_files import Advance, ChatFile, Counted
+from runner.steps.preprocess._chat_times import utc
 from runner.steps.preprocess._json_stream import walk
 
 ENTER, ITEM = ("", "messages"), "messages.item"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST, LAST = -62135596800_000, 253402300799_999  # of the calendar, in milliseconds since 1970
 NOTICES = {"Call", "Subscribe", "Unsubscribe"}
 # What the services write in place of a message, after the sender's name or "You", or alone. Other languages have their
 # own; English ones are by far the most common, as the download follows the account's language.
@@ -41,6 +42,29 @@ _ALONE = re.compile(
 )
 _NAMED = re.compile(_AFTER_NAME, re.DOTALL)
 _YOU = re.compile(r"(?:You|Du|Vous|Tú|Hai|Você) ")
+# What every notice begins with: most texts are told by it, as the patterns would take long.
+_STARTS = (
+    *(
+        "Liked a",
+        "Reacted ",
+        "You ",
+        "Du ",
+        "Vous ",
+        "Tú ",
+        "Hai ",
+        "Você ",
+        "The ",
+        "Video ",
+        "Audio ",
+        "This poll",
+        "Messages and",
+    ),
+    *("Mag eine", "A aimé", "Le gustó", "Curtiu", "Ha messo"),
+)
+
+
+# A message: milliseconds since 1970, sender, text, and why it is dropped or None.
+Sent = tuple[int, str, str, str | None]
 
 
 @dataclass
@@ -48,8 +72,9 @@ class Thread:
     """A file before its rows are written. `first` and `last` are milliseconds since 1970, of its ends in time."""
 
     file: ChatFile
-    conversation: str
-    channel: str
+    sent: Section
+    conversation: str = ""
+    channel: str = ""
     first: int = 0
     last: int = 0
     before: int | None = None
@@ -60,9 +85,12 @@ class Thread:
         """Learn from the time of the next message."""
         if self.before is None:
             self.before = self.first = self.last = milliseconds
-        self.first, self.last = min(self.first, milliseconds), max(self.last, milliseconds)
-        self.rises += milliseconds > self.before
-        self.falls += milliseconds < self.before
+        if milliseconds < self.before:
+            self.falls += 1
+            self.first = min(self.first, milliseconds)
+        elif milliseconds > self.before:
+            self.rises += 1
+            self.last = max(self.last, milliseconds)
         self.before = milliseconds
 
     @property
@@ -94,38 +122,44 @@ def values(file: ChatFile, advance: Advance) -> Iterator[tuple[str, Any]]:
         ) from error
 
 
-def thread(held: Thread, about: dict[str, Any]) -> Thread:
-    """The thread with its names: its path in the download, or the name that is unique to an encrypted chat."""
+def name(held: Thread, about: dict[str, Any]) -> None:
+    """Learn what it is called: its path in the download, or the name that is unique to an encrypted chat."""
     inside = str(PurePosixPath(held.file.name).with_suffix(""))
     names = [name["name"] if isinstance(name, dict) else name for name in about.get("participants") or ()]
     title = about.get("title") or re.sub(r"_\d+$", "", str(about.get("threadName") or "")) or ", ".join(map(str, names))
     held.conversation = repaired(str(about.get("thread_path") or about.get("threadName") or inside))
     held.channel = repaired(str(title))
-    return held
 
 
-def moment(value: dict[str, Any]) -> int:
-    """The time of a message, in milliseconds since 1970."""
-    return int(value["timestamp"] if "senderName" in value else value["timestamp_ms"])
-
-
-def said(value: dict[str, Any], held: Thread) -> Said:
+def sent(value: dict[str, Any]) -> Sent:
     """A message. Raises KeyError, TypeError or ValueError where it is not as the services write it."""
-    encrypted = "senderName" in value
-    sender = value["senderName"] if encrypted else repaired(value["sender_name"])
-    text = (value.get("text") or "") if encrypted else repaired(value.get("content") or "")
-    milliseconds = moment(value)
-    key = f"{held.conversation}\n{milliseconds}\n{sender}\n{text}"
-    return Said(
-        id=hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:20],
-        source=f"{held.file.name}#{milliseconds}",
-        conversation=held.conversation,
-        channel=held.channel,
-        speaker=sender,
-        author=sender,
-        time=(EPOCH + timedelta(milliseconds=milliseconds)).isoformat(),
-        text=text,
-        dropped=_reason(value, sender, text),
+    if "senderName" in value:
+        sender, text, time = value["senderName"], value.get("text") or "", int(value["timestamp"])
+    else:
+        sender, text = repaired(value["sender_name"]), repaired(value.get("content") or "")
+        time = int(value["timestamp_ms"])
+    if not FIRST <= time <= LAST:
+        raise OverflowError(f"no year has the time {time}")
+    return time, sender, text, _reason(value, sender, text)
+
+
+def said(message: Sent, number: int, held: Thread) -> Said:
+    """A message of a file that is read to its end; `number` is its place among those alike and of one moment."""
+    time, sender, text, dropped = message
+    key = f"{held.conversation}\n{time}\n{sender}\n{text}"
+    own = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    return (
+        dropped,
+        own if number == 1 else f"{own}-{number}",
+        f"{held.file.name}#{time}",
+        held.conversation,
+        held.channel,
+        sender,
+        sender,
+        utc(time * 1000),
+        text,
+        None,
+        False,
     )
 
 
@@ -135,14 +169,14 @@ def _reason(value: dict[str, Any], sender: str, text: str) -> str | None:
         return "deleted message"
     if kind in NOTICES or kind == "placeholder" or "call_duration" in value or is_notice(text, sender):
         return "system message"
-    return None if text.strip() else "no text (media only)"
+    return "no text (media only)" if not text or text.isspace() else None
 
 
 def is_notice(text: str, sender: str) -> bool:
     """Whether a service wrote the text, not the sender."""
-    if _ALONE.fullmatch(text):
-        return True
     if text.startswith(f"{sender} "):
-        return _NAMED.fullmatch(text, len(sender) + 1) is not None
+        return _NAMED.fullmatch(text, len(sender) + 1) is not None or _ALONE.fullmatch(text) is not None
+    if not text.startswith(_STARTS):
+        return False
     you = _YOU.match(text)
-    return bool(you and _NAMED.fullmatch(text, you.end()))
+    return _ALONE.fullmatch(text) is not None or bool(you and _NAMED.fullmatch(text, you.end()))

@@ -9,9 +9,11 @@ from typing import Any
 
 from runner.errors import DataError
 from runner.headers import open_text
+from runner.steps.preprocess._json_stream import line_decoder
 from runner.steps.preprocess._reading import Source
 from runner.steps.preprocess._table_text import CONFLICT, OTHER_BYTES, Conflicts, decoded
 
+_decode = line_decoder(json.JSONDecoder())
 OTHERS = (
     ({"histories"}, "an export of CAI Tools"),
     ({"data_visible"}, "a chat of oobabooga's web UI"),
@@ -22,7 +24,7 @@ OTHERS = (
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """One message: who says it, and the other answers that were given in its place."""
 
@@ -67,7 +69,7 @@ def read(source: Source) -> Chat:
             value: Any = None
             if not reason:
                 try:
-                    value = json.loads(line)
+                    value = _decode(line)
                 except (ValueError, RecursionError):
                     reason = "not JSON" if number > 1 else _refuse(source, line)
             if number == 1 and not reason:
@@ -86,11 +88,12 @@ def _message(chat: Chat, number: int, value: Any, line: str) -> None:
     if value.get("is_system") and (value.get("extra") or {}).get("type") != "narrator":
         chat.hidden += 1
         return
-    text, swipes = _text(value["mes"]), [_text(swipe) for swipe in value.get("swipes") or []]
+    text, swipes = _text(value["mes"]), [_text(swipe) for swipe in value.get("swipes") or ()]
     if text is None or None in swipes:
         chat.broken.append(Broken(number, "a text that is none", line))
         return
-    if not all(map(decoded, filter(None, [text, *swipes, str(value.get("name"))]))):
+    # Half a character can only be written as \\uD8… to \\uDF….
+    if "\\ud" in line.lower() and not all(map(decoded, filter(None, [text, *swipes, str(value.get("name"))]))):
         chat.broken.append(Broken(number, "half a character (a lone surrogate)", line))
         return
     chosen = value.get("swipe_id")
@@ -99,9 +102,8 @@ def _message(chat: Chat, number: int, value: Any, line: str) -> None:
     ]
     narrated = (value.get("extra") or {}).get("type") == "narrator"
     user = bool(value.get("is_user")) or narrated
-    chat.lines.append(
-        Line(number, str(value.get("name") or ""), user, text, tuple(dict.fromkeys(filter(None, others))))
-    )
+    distinct = tuple(dict.fromkeys(filter(None, others))) if others else ()
+    chat.lines.append(Line(number, str(value.get("name") or ""), user, text, distinct))
 
 
 def _text(value: Any) -> str | None:

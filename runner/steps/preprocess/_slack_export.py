@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -104,14 +103,14 @@ def load(file: ChatFile) -> list[dict[str, Any]]:
     return held
 
 
-def messages(days: list[ChatFile]) -> Iterator[tuple[ChatFile, datetime, dict[str, Any]]]:
-    """A channel's messages with their times (UTC), oldest first. Raises DataError where one has none."""
+def messages(days: list[ChatFile]) -> Iterator[tuple[ChatFile, int, dict[str, Any]]]:
+    """A channel's messages with their times (microseconds since 1970), oldest first. Raises DataError where one has none."""
     for file in sorted(days, key=lambda file: PurePosixPath(file.name).stem):
         found = []
         for place, message in enumerate(load(file), 1):
             stamp = STAMP.fullmatch(str(message.get("ts")))
             if not stamp:
                 raise DataError(f"{file.shown}: message {place} has no ts: not as Slack writes it. Export it again.")
-            micro = int((stamp[2] or "0").ljust(6, "0"))
-            found.append((datetime.fromtimestamp(int(stamp[1]), UTC) + timedelta(microseconds=micro), place, message))
-        yield from ((file, moment, message) for moment, _, message in sorted(found, key=lambda entry: entry[:2]))
+            found.append((int(stamp[1] + (stamp[2] or "").ljust(6, "0")), place, message))
+        found.sort()
+        yield from ((file, moment, message) for moment, _, message in found)

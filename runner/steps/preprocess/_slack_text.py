@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-TAG = re.compile(r"<([^<>\n]+)>")
+TAG = re.compile(r"<([@#!][^<>\n]+|[A-Za-z][A-Za-z0-9+.-]*:[^<>\n]+)>")
 UPLOADED = re.compile(r"<@[^<>]+>\s+uploaded a file: <[^<>]+>(?: and commented: (?P<words>.*))?$", re.DOTALL)
 
 
@@ -27,7 +27,9 @@ def said(message: dict[str, Any], people: Mapping[str, str], channels: Mapping[s
 
 def plain(text: str, people: Mapping[str, str], channels: Mapping[str, str]) -> str:
     """Slack's mrkdwn with its tags resolved and its three entities read; bold and italic stay as they are."""
-    made = TAG.sub(lambda found: _tag(found[1], people, channels), text)
+    made = TAG.sub(lambda found: _tag(found[1], people, channels), text) if "<" in text else text
+    if "&" not in made:
+        return made
     return made.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
@@ -41,8 +43,8 @@ def _tag(inner: str, people: Mapping[str, str], channels: Mapping[str, str]) -> 
     if kind == "!":
         if label:
             return label
-        word = name.split("^")[0]
-        return f"@{word}" if word in ("here", "channel", "everyone") else ""
+        word, _, group = name.partition("^")
+        return f"@{word}" if word in ("here", "channel", "everyone") else f"@{group}" if word == "subteam" else ""
     return label if bar and label else target.removeprefix("mailto:").removeprefix("tel:")
 
 

@@ -36,7 +36,7 @@ def rows(source: Source, empty: bool) -> Iterator[Record]:
             labels = _labels(batch.schema)
             for value in batch.to_pylist():
                 number += 1
-                yield _record(number, value, labels, empty)
+                yield _record(f"{source.name}#{number}", value, labels, empty)
     except (pa.ArrowException, OSError) as error:
         why = str(error).split("\n")[0].rstrip(".")
         raise DataError(f"{source.shown}: damaged after row {number} ({why}). Get the file again.") from error
@@ -81,14 +81,14 @@ def _labels(schema: pa.Schema) -> dict[str, list[str]]:
     }
 
 
-def _record(number: int, value: dict[str, Any], labels: dict[str, list[str]], empty: bool) -> Record:
+def _record(at: str, value: dict[str, Any], labels: dict[str, list[str]], empty: bool) -> Record:
     for name, classes in labels.items():
         place = value.get(name)
         value[name] = classes[place] if isinstance(place, int) and 0 <= place < len(classes) else None
     try:
-        return Record(f"#{number}", {name: _plain(item, empty) for name, item in value.items()})
+        return at, at, {name: _plain(item, empty) for name, item in value.items()}, "", ""
     except _Odd as error:
-        return Record(f"#{number}", None, str(error), repr(value))
+        return at, at, None, str(error), repr(value)
 
 
 def _plain(value: Any, empty: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
 from runner.errors import DataError
 from runner.files import Row
@@ -17,17 +17,9 @@ OTHER_BYTES = "other bytes than the file's encoding has"
 CUT = "cut off inside quotes"
 
 
-class Record(NamedTuple):
-    """One row of a table: where it begins (a line, or #number), its values, or else a reason and the text.
-
-    `number` is its place in a JSON list, where several may share a line.
-    """
-
-    place: str
-    row: Row | None
-    reason: str = ""
-    raw: str = ""
-    number: int = 0
+# One row of a table: file and line (or file and number), its id (where it is, or in a JSON list its number, as several may
+# share a line), its values, or else None, the reason and the text. A plain tuple, as a class would take as long as reading.
+Record = tuple[str, str, Row | None, str, str]
 
 
 class Conflicts:
@@ -37,6 +29,8 @@ class Conflicts:
         self._open = False
 
     def hold(self, line: str) -> bool:
+        if not self._open and line[:1] not in ("<", ">"):
+            return False
         if line.startswith("<<<<<<< "):
             self._open = True
         inside = self._open or line.startswith(">>>>>>> ")
@@ -45,22 +39,11 @@ class Conflicts:
         return inside
 
 
-class _Lines:
-    """The lines of a file, counted; `held` are those that the current row is made of."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream = stream
-        self.number = 0
-        self.held: list[str] = []
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.stream)
-        self.number += 1
-        self.held.append(line)
-        return line
+def _kept(stream: IO[str], held: list[str]) -> Iterator[str]:
+    """The lines of a file, each put into `held` too: the lines that the current row is made of."""
+    for line in stream:
+        held.append(line)
+        yield line
 
 
 def names(source: Source, encoding: str | None, delimiter: str | None) -> list[str]:
@@ -83,10 +66,12 @@ def separated(source: Source, encoding: str | None, delimiter: str | None) -> It
     with open_text(source.path, chosen) as stream:
         cut = delimiter or sniff(source.path, stream.read(HEAD))
         stream.seek(0)
-        lines, conflicts, is_header = _Lines(stream), Conflicts(), True
-        reader = csv.reader(lines, delimiter=cut, strict=True)
+        held: list[str] = []
+        number, begin, conflicts, is_header = 1, f"{source.name}:", Conflicts(), True
+        reader = csv.reader(_kept(stream, held), delimiter=cut, strict=True)
         while True:
-            lines.held, start = [], lines.number + 1
+            number += len(held)
+            held.clear()
             try:
                 fields = next(reader)
                 reason = ""
@@ -99,11 +84,12 @@ def separated(source: Source, encoding: str | None, delimiter: str | None) -> It
             if is_header:
                 is_header = False
                 continue
-            reason = CONFLICT if conflicts.hold(lines.held[0]) else reason or _wrong(fields, lines.held, columns)
+            reason = CONFLICT if conflicts.hold(held[0]) else reason or _wrong(fields, held, columns)
+            at = f"{begin}{number}"
             if reason:
-                yield Record(str(start), None, reason, "".join(lines.held))
+                yield at, at, None, reason, "".join(held)
             else:
-                yield Record(str(start), dict(zip(columns, fields, strict=True)))
+                yield at, at, dict(zip(columns, fields, strict=True)), "", ""
 
 
 def _why(error: csv.Error) -> str:
@@ -116,10 +102,11 @@ def _why(error: csv.Error) -> str:
 
 
 def _wrong(fields: list[str], lines: list[str], columns: list[str]) -> str:
-    if not all(map(decoded, lines)):
-        return OTHER_BYTES
-    if any("\0" in line for line in lines):
-        return "a NUL character"
+    for line in lines:
+        if not (line.isascii() or decoded(line)):
+            return OTHER_BYTES
+        if "\0" in line:
+            return "a NUL character"
     if len(fields) != len(columns):
         return f"{'fewer' if len(fields) < len(columns) else 'more'} fields than the header"
     return ""

@@ -60,14 +60,6 @@ class Table:
             asked = self.encoding or encoding_of(self.source.path)
             raise DataError(f"{self.source.shown}: not {asked} ({error}). Name its encoding: encoding: …") from error
 
-    def at(self, record: Record) -> str:
-        """'posts.csv:17', or 'posts.parquet#17'."""
-        return f"{self.source.name}{'' if record.place.startswith('#') else ':'}{record.place}"
-
-    def id(self, record: Record) -> str:
-        """The place as an id: in a JSON list its number, as several rows may stand on a line."""
-        return f"{self.source.name}#{record.number}" if record.number else self.at(record)
-
 
 def tables(step: Step) -> list[Table]:
     """The folder's tables. Raises DataError naming every file that is none."""

@@ -22,6 +22,7 @@ _ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\x([0-9A-Fa-f]{2})")
 _NAMELESS = {"saved_messages": "Saved Messages", "replies": "Replies"}
 EPOCH = datetime.fromisoformat("1970-01-01")  # without an offset, as the times that are compared with it
 DELETED = "Deleted Account"
+_OFFSET = re.compile(r"[+-]\d\d:\d\d(?::\d\d)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +66,39 @@ def _chat(about: dict[str, Any]) -> Chat:
     return Chat(str(about.get("id", "")), str(about.get("name") or _NAMELESS.get(kind, DELETED)), kind == "bot_chat")
 
 
-def said(chat: Chat, value: dict[str, Any], name: str, local: bool = False) -> Said:
-    """A message; `name` is its file, `local` leaves the offset of its time out.
-
-    Raises KeyError, TypeError or ValueError where it is not as Telegram writes it."""
-    own = value["id"]
-    id_, kind = f"{chat.id}-{own}", value["type"]
+def said(chat: Chat, value: dict[str, Any], name: str) -> Said:
+    """A message; `name` is its file. Raises KeyError, TypeError or ValueError where it is not as Telegram writes it."""
+    own, kind = f"{chat.id}-{value['id']}", value["type"]
     author, speaker = _author(value)
-    other = re.sub(r"\D", "", str(value.get("reply_to_peer_id") or chat.id))
-    return Said(
-        id=id_,
-        source=f"{name}#{id_}",
-        conversation=chat.id,
-        channel=chat.name,
-        speaker=speaker,
-        author=author,
-        time=_time(value, local) if kind != "unsupported" else None,
-        text=_text(value) if kind != "unsupported" else "",
-        dropped=_reason(value),
-        reply_to=f"{other}-{value['reply_to_message_id']}" if value.get("reply_to_message_id") else None,
-        edited="edited" in value or "edited_unixtime" in value,
+    told = kind != "unsupported"
+    return (
+        _reason(value, kind),
+        own,
+        f"{name}#{own}",
+        chat.id,
+        chat.name,
+        speaker,
+        author,
+        _time(value) if told else None,
+        _text(value) if told else "",
+        _answered(chat, value),
+        "edited" in value or "edited_unixtime" in value,
     )
+
+
+def without_offset(message: Said) -> Said:
+    """The message with its local time only."""
+    dropped, own, source, conversation, channel, speaker, author, time, text, reply_to, edited = message
+    local = time and _OFFSET.sub("", time)
+    return dropped, own, source, conversation, channel, speaker, author, local, text, reply_to, edited
+
+
+def _answered(chat: Chat, value: dict[str, Any]) -> str | None:
+    other = value.get("reply_to_message_id")
+    if not other:
+        return None
+    peer = value.get("reply_to_peer_id")
+    return f"{re.sub(r'[^0-9]', '', str(peer)) if peer else chat.id}-{other}"
 
 
 def _author(value: dict[str, Any]) -> tuple[str, str]:
@@ -102,15 +115,14 @@ def has_offset(value: dict[str, Any]) -> bool:
     return "date_unixtime" in value
 
 
-def _time(value: dict[str, Any], without_offset: bool) -> str:
+def _time(value: dict[str, Any]) -> str:
     """The local time; with its offset where the export tells both the local time and the absolute one."""
-    local = datetime.fromisoformat(value["date"]) if "date" in value else None
-    if local and (without_offset or not has_offset(value)):
+    if "date" not in value:
+        return (EPOCH + timedelta(seconds=int(value["date_unixtime"]))).isoformat() + "+00:00"
+    local = datetime.fromisoformat(value["date"])
+    if not has_offset(value):
         return local.isoformat()
-    seconds = int(value["date_unixtime"])
-    if local is None:
-        return (EPOCH + timedelta(seconds=seconds)).isoformat() + ("" if without_offset else "+00:00")
-    return local.isoformat() + _offset(round(((local - EPOCH).total_seconds() - seconds) / 60))
+    return local.isoformat() + _offset(round(((local - EPOCH).total_seconds() - int(value["date_unixtime"])) / 60))
 
 
 @cache
@@ -124,13 +136,13 @@ def _text(value: dict[str, Any]) -> str:
     parts = value.get("text_entities") or value.get("text") or ""
     if isinstance(parts, str):
         return parts
-    return "".join(part if isinstance(part, str) else part["text"] for part in parts)
+    return "".join([part if isinstance(part, str) else part["text"] for part in parts])
 
 
-def _reason(value: dict[str, Any]) -> str | None:
-    if value["type"] == "service":
+def _reason(value: dict[str, Any], kind: Any) -> str | None:
+    if kind == "service":
         return "system message"
-    if value["type"] != "message":
+    if kind != "message":
         return "unsupported message"
     if "forwarded_from" in value or "forwarded_from_id" in value:
         return "forwarded"

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from runner.errors import DataError
 from runner.steps.preprocess import _whatsapp_marks as marks
+from runner.steps.preprocess._batches import Section
 from runner.steps.preprocess._chat_files import Advance, ChatFile, lines
 from runner.steps.preprocess._chat_looks import refusal
 from runner.steps.preprocess._whatsapp_dates import Evidence
@@ -18,18 +19,12 @@ SURE = 3  # as many messages of one name must begin alike before that beginning 
 STRANGE = 0.01  # share of lines that look like headers of another shape; more cannot be quotations
 
 
-@dataclass(slots=True)
-class Entry:
-    """A message as it stands: its line, the parts of its header, and the text with the name before it.
-
-    Without a day: a line before the first header.
-    """
-
-    line: int
-    day: str
-    clock: str
-    half: str
-    text: str
+# A message as it stands: its line, day, clock and half of the day as its header has them (no day: a line before the first
+# header), and the text with the name before it.
+Entry = tuple[int, str, str, str, str]
+# What is made of it: the name before the text, where the text begins, why it is no speech or None, what WhatsApp's own
+# words leave of the text (None: all of it), and whether it was edited.
+Found = tuple[Entry, str, int, str | None, str | None, bool]
 
 
 @dataclass
@@ -40,17 +35,12 @@ class Chat:
     layout: Layout
     conversation: str
     channel: str
+    found: Section
     heads: Counter[str] = field(default_factory=Counter)
     longer: dict[str, str] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
     order: str = ""
     told: bool = False  # the order is what date_order says, and nothing in the file decides it
-
-    def split(self, text: str) -> tuple[str, str]:
-        """Name and words of what follows a header; no name before a notice."""
-        head, rest = cut(text)
-        name = self.longer.get(head, head)
-        return (name, rest) if name == head else (name, text[len(name) + 2 :])
 
 
 def cut(text: str) -> tuple[str, str]:
@@ -64,27 +54,37 @@ def cut(text: str) -> tuple[str, str]:
     return ("", text) if marks.is_notice(head) else (head, rest)
 
 
-def inspect(file: ChatFile, advance: Advance) -> Chat:
-    """Read a file once: its layout, what its dates say, who writes. Raises DataError where it is no WhatsApp chat."""
+def inspect(file: ChatFile, found: Section, advance: Advance) -> Chat:
+    """Read a file: its layout, what its dates say, who writes, and into `found` its messages.
+
+    Raises DataError where it is no WhatsApp chat.
+    """
     layout = _layout(file)
     path = PurePosixPath(file.name)
     named = path.parent if path.stem.lower() == "_chat" and path.parent.name else path
     stem = named.stem if named.suffix.lower() in (".txt", ".zip") else named.name
-    chat = Chat(file, layout, str(named.with_name(stem)), marks.title(stem))
+    chat = Chat(file, layout, str(named.with_name(stem)), marks.title(stem), found)
     alike: dict[str, str] = {}
     before = ""
     for entry in entries(file, layout, advance):
-        if not entry.day:
+        _, day, _, _, text = entry
+        if not day:
+            found.add((entry, "", 0, None, None, False))
             continue
-        if entry.day != before:
-            before = entry.day
+        if day != before:
+            before = day
             chat.evidence.see(before)
-        head, rest = cut(entry.text)
+        head, colon, rest = text.partition(": ")
+        if not colon or head not in chat.heads:  # not a name that is known already
+            head, rest = cut(text)
+        reason, words, edited = marks.read(rest) if head else (marks.NOTICE, rest, False)
+        found.add((entry, head, len(text) - len(rest), reason, None if words is rest else words, edited))
         if head:
-            chat.heads[head] += marks.read(rest)[0] is None
-            second = cut(rest)[0]
-            if alike.setdefault(head, second) != second:
-                alike[head] = ""
+            chat.heads[head] += reason is None
+            if alike.get(head) != "":
+                second = cut(rest)[0]
+                if alike.setdefault(head, second) != second:
+                    alike[head] = ""
     chat.longer = {head: f"{head}: {more}" for head, more in alike.items() if more and chat.heads[head] >= SURE}
     return chat
 
@@ -104,28 +104,29 @@ def _layout(file: ChatFile) -> Layout:
 def entries(file: ChatFile, layout: Layout, advance: Advance) -> Iterator[Entry]:
     """The messages of a file, in its order. Raises DataError where its headers are of several shapes."""
     match = layout.line.match
-    head: tuple[str, ...] = ()
-    body: list[str] = []
+    day = clock = half = text = ""
+    more: list[str] = []
     first = found_count = strange = 0
     for number, line in lines(file, advance):
         found = match(line)
         if found is None:
-            if not head:
+            if not day:
                 if line.strip():
-                    yield Entry(number, "", "", "", line)
+                    yield number, "", "", "", line
                 continue
-            body.append(line)
+            more.append(line)
             if (line[:1].isdigit() or line[:1] in "[\u200e") and learn(line):
                 strange += 1
                 if strange > max(SURE, STRANGE * found_count):
                     raise DataError(_several(file, layout, number, line))
             continue
-        if head:
-            yield Entry(first, head[0], head[1], head[2], "\n".join(body))
-        first, head, body = number, found.group("day", "clock", "half"), [found["rest"]]
+        if day:
+            yield first, day, clock, half, "\n".join([text, *more]) if more else text
+        day, clock, half, text = found.group("day", "clock", "half", "rest")
+        first, more = number, []
         found_count += 1
-    if head:
-        yield Entry(first, head[0], head[1], head[2], "\n".join(body))
+    if day:
+        yield first, day, clock, half, "\n".join([text, *more])
 
 
 def _several(file: ChatFile, layout: Layout, number: int, line: str) -> str:

@@ -27,6 +27,7 @@ def _any(use: str) -> str:
 _MEDIA = frozenset(phrases("media"))
 _DELETED = frozenset(phrases("deleted"))
 _STARTS = frozenset(text[:5] for text in phrases("system"))
+_HEADS = frozenset(text[:3] for use in ("media", "deleted", "system") for text in phrases(use))
 _EDITED = re.compile(rf"\s?{MARK}?<(?:{_any('edited')})[.。]?>$")
 _ATTACHED = re.compile(rf"[^\n]+\.\w{{2,5}} [(<](?:{_any('attached')})[)>](?:\n|$)")
 _SUBJECT = re.compile(rf"(?:{_any('subject')})")
@@ -48,6 +49,8 @@ def read(text: str) -> tuple[str | None, str, bool]:
 
 
 def _reason(text: str) -> str | None:
+    if text[:3] not in _HEADS and not text[:1].isspace() and "maps.google" not in text:
+        return None  # most messages: none of the phrases begins so
     bare = text.strip()
     if bare in _MEDIA or ("maps.google" in text and _PLACE.fullmatch(bare)):
         return MEDIA

@@ -64,9 +64,9 @@ class _Reader:
         """Read one file; returns the name of its format."""
         form = ""
         for record in empathetic.conversations(table.source) if self._is_empathetic(table) else table.records():
-            if record.row is not None and not form:
-                form = self._format(table, record.row)
-            self._record(table, record, form, rows)
+            if record[2] is not None and not form:
+                form = self._format(table, record[2])
+            self._record(record, form, rows)
         return form
 
     def _is_empathetic(self, table: Table) -> bool:
@@ -92,16 +92,16 @@ class _Reader:
             raise DataError(f"{where}: pairs of answers, chosen and rejected. To read them, set format: preference.")
         return found
 
-    def _record(self, table: Table, record: Record, form: str, rows: RowWriter) -> None:
-        at = table.at(record)
-        if record.row is None:
-            self.tally.reject(at, record.reason, record.raw)
+    def _record(self, record: Record, form: str, rows: RowWriter) -> None:
+        at, place, theirs, reason, raw = record
+        if theirs is None:
+            self.tally.reject(at, reason, raw)
             return
-        theirs = record.row
-        own = next((theirs[key] for key in IDS if isinstance(theirs.get(key), str | int) and theirs[key] != ""), None)
+        named = [theirs[key] for key in IDS if key in theirs]
+        own = next((one for one in named if isinstance(one, (str, int)) and one != ""), None) if named else None
         try:
-            made = {"id": table.id(record) if own is None else str(own), "source": at, **self._content(form, theirs)}
-            rows.write({**made, **{name: theirs.get(name) for name in self.keep}})
+            made = {"id": place if own is None else str(own), "source": at, **self._content(form, theirs)}
+            rows.write({**made, **{name: theirs.get(name) for name in self.keep}} if self.keep else made)
         except Unusable as error:
             self.tally.reject(at, str(error), row={"source": at, **theirs})
         except KeyError:

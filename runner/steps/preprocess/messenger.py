@@ -1,11 +1,10 @@
 """Messages from a Messenger or Instagram download, encrypted chats too, in every conversation oldest first.
 
-The files are read twice: to learn who writes and which way the times run, and for the rows.
+Rows are written once all files are read: only then is it known who writes and which way the times run.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -14,10 +13,11 @@ from runner.errors import DataError
 from runner.files import dumps
 from runner.step import Out, Step
 from runner.steps.preprocess import _chat
+from runner.steps.preprocess._batches import Batches
 from runner.steps.preprocess._chat_files import Advance, ChatFile, chat_files
 from runner.steps.preprocess._chat_looks import looks, nothing_here, refusal
 from runner.steps.preprocess._chat_people import People
-from runner.steps.preprocess._messenger_file import ITEM, Thread, moment, said, thread, values
+from runner.steps.preprocess._messenger_file import ITEM, Thread, name, said, sent, values
 from runner.steps.preprocess._reading import Unreadable
 
 ADVICE = "Download your information (messages only) in the format JSON, not HTML, and put it in."
@@ -32,15 +32,15 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     not there.
     """
     files, skipped = _files(step)
-    size = sum(file.size for file in files)
     people = People()
-    with out.progress("inspecting", size) as advance:
-        threads = _inspect(files, people, advance)
-    speaker, days = _chat.speaker(step, people, "name"), _chat.days(step)
-    unreadable = Unreadable(step, out)
-    with out.progress("writing rows", size) as advance:
-        rows = _all_rows(out, threads, days, unreadable, advance)
-        written = _chat.write(step, out, people, speaker, rows)
+    with Batches(out.folder) as batches:
+        with out.progress("reading", sum(file.size for file in files)) as advance:
+            threads = _inspect(files, batches, people, advance)
+        speaker, days = _chat.speaker(step, people, "name"), _chat.days(step)
+        unreadable = Unreadable(step, out)
+        rows = _chat.judged(_messages(threads, unreadable), days)
+        total = sum(person.messages for person in people.people.values())
+        written = _chat.write(step, out, people, speaker, rows, total)
     notes = [f"{skipped} JSON files that hold no chat were not read."] if skipped else []
     return _chat.facts(written, {"files": len(files), "threads": len(threads)}, notes)
 
@@ -63,11 +63,11 @@ def _files(step: Step) -> tuple[list[ChatFile], int]:
     return found, len(files) - len(found)
 
 
-def _inspect(files: list[ChatFile], people: People, advance: Advance) -> dict[str, list[Thread]]:
+def _inspect(files: list[ChatFile], batches: Batches, people: People, advance: Advance) -> dict[str, list[Thread]]:
     """The files of each conversation, the oldest first."""
     threads: dict[str, list[Thread]] = {}
     for file in files:
-        held = _learn(file, people, advance)
+        held = _learn(Thread(file, batches.section()), people, advance)
         threads.setdefault(held.conversation, []).append(held)
     for parts in threads.values():
         parts.sort(key=lambda part: (part.first, part.last, part.file.name))
@@ -77,21 +77,30 @@ def _inspect(files: list[ChatFile], people: People, advance: Advance) -> dict[st
     return threads
 
 
-def _learn(file: ChatFile, people: People, advance: Advance) -> Thread:
-    """Read a file once: its conversation, which way its times run, who writes."""
+def _learn(held: Thread, people: People, advance: Advance) -> Thread:
+    """Read a file: its messages, its conversation, which way its times run, who writes."""
     about: dict[str, Any] = {}
-    held = Thread(file, "", "")
-    for place, value in values(file, advance):
+    same: dict[tuple[str, str], int] = {}  # of one moment: messages that are alike still differ in id
+    for place, value in values(held.file, advance):
         if place != ITEM:
             about[place] = value
             continue
-        message = _read(value, held)
-        if isinstance(message, str):
+        try:
+            message = sent(value)
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            wrong = f"not as the service writes it ({type(error).__name__}: {error})"
+            held.sent.add((held.file.name, wrong, dumps(value)))
             continue
-        if message.dropped != "system message":
-            people.see(message.author, message.speaker, speech=not message.dropped, has_id=False)
-        held.see(moment(value))
-    return thread(held, about)
+        time, sender, text, dropped = message
+        if time != held.before:
+            same = {}
+        same[sender, text] = number = same.get((sender, text), 0) + 1
+        held.sent.add((*message, number))
+        if dropped != "system message":
+            people.see(sender, sender, speech=not dropped, has_id=False)
+        held.see(time)
+    name(held, about)
+    return held
 
 
 def _told_twice(parts: list[Thread]) -> Iterator[str]:
@@ -103,38 +112,13 @@ def _told_twice(parts: list[Thread]) -> Iterator[str]:
             )
 
 
-def _read(value: Any, held: Thread) -> _chat.Said | str:
-    """A message, or why it cannot be read."""
-    try:
-        return said(value, held)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        return f"not as the service writes it ({type(error).__name__}: {error})"
-
-
-def _all_rows(
-    out: Out, threads: dict[str, list[Thread]], days: _chat.Days, unreadable: Unreadable, advance: Advance
-) -> Iterator[_chat.Judged]:
+def _messages(threads: dict[str, list[Thread]], unreadable: Unreadable) -> Iterator[_chat.Said]:
     for parts in threads.values():
         for part in parts:
-            rows = _chat.judged(_messages(part, unreadable, advance), days)
-            yield from _chat.backwards(rows, out) if part.newest_first else rows
+            for item in reversed(part.sent) if part.newest_first else part.sent:
+                if len(item) == 3:
+                    unreadable.reject(*item)
+                else:
+                    unreadable.read += 1
+                    yield said(item[:4], item[4], part)
     unreadable.finish()
-
-
-def _messages(part: Thread, unreadable: Unreadable, advance: Advance) -> Iterator[_chat.Said]:
-    same: Counter[str] = Counter()  # of one moment: messages that are alike still differ in id
-    last = -1
-    for place, value in values(part.file, advance):
-        if place != ITEM:
-            continue
-        message = _read(value, part)
-        if isinstance(message, str):
-            unreadable.reject(part.file.name, message, dumps(value))
-            continue
-        unreadable.read += 1
-        if moment(value) != last:
-            last = moment(value)
-            same.clear()
-        same[message.id] += 1
-        message.id += f"-{same[message.id]}" if same[message.id] > 1 else ""
-        yield message

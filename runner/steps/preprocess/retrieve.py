@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -15,7 +15,7 @@ from runner import embeddings
 from runner.embeddings import Encoder, Vectors
 from runner.errors import DataError
 from runner.files import Row
-from runner.step import Out, Step
+from runner.step import Bar, Out, Step, no_bar
 from runner.steps.preprocess._expressions import need, where
 from runner.steps.preprocess._same import listed, shared
 from runner.steps.preprocess._words import cut_after, word_count
@@ -43,7 +43,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     opens the column whose source holds it, or the first column. Raises DataError where nothing can be taken.
     """
     encoder = embeddings.load(step.models["model"][0], step.artifacts, out.log)
-    sources = [_source(step, out, column, encoder) for column in step.params["take"]]
+    sources = [_source(step, out.progress, column, encoder) for column in step.params["take"]]
     counts: Counter[tuple[str, str]] = Counter()
     for part in step.parts() or (None,):
         with out.rows(part) as rows:
@@ -56,7 +56,18 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     return {"tables": [_table(sources, counts)], "notes": encoder.notes()}
 
 
-def _source(step: Step, out: Out, column: str, encoder: Encoder) -> Source:
+def finder(step: Step, say: Callable[[str], None]) -> Callable[[Row], dict[str, str]]:
+    """For chats: what takes a row with `query`, and the values that passages must have the same, to its columns."""
+    encoder = embeddings.load(step.models["model"][0], step.artifacts, say)
+    sources = [_source(step, no_bar, column, encoder) for column in step.params["take"]]
+
+    def find(row: Row) -> dict[str, str]:
+        return _taken(step, row, embeddings.embed(encoder, [str(row["query"])])[0], sources, Counter())
+
+    return find
+
+
+def _source(step: Step, progress: Bar, column: str, encoder: Encoder) -> Source:
     same = listed(step.params.get("same"))
     texts: list[str] = []
     groups: dict[str, list[int]] = {}
@@ -72,7 +83,7 @@ def _source(step: Step, out: Out, column: str, encoder: Encoder) -> Source:
             texts.append(text)
     if not texts:
         raise DataError(f"{step.name}.take.{column}: its source has no passages.")
-    with out.progress(f"embedding {column}", len(texts)) as advance:
+    with progress(f"embedding {column}", len(texts)) as advance:
         vectors = embeddings.embed(encoder, texts, advance)
     words = np.array([word_count(text) for text in texts], dtype=np.int64)
     numbers = {group: np.array(members) for group, members in groups.items()}

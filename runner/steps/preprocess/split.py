@@ -97,7 +97,8 @@ def _time(row: Row, kinds: set[bool]) -> datetime:
     kinds.add(moment.tzinfo is not None)
     if len(kinds) > 1:
         raise DataError(
-            f"{_where(row)}: time {row['time']} and others differ in having an offset, so that they have no order."
+            f"{_where(row)}: time {row['time']} and others differ in having an offset, so that they have no order. "
+            "Give all of them one where they are read, with zone:, or split by order: file."
         )
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -31,7 +31,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
             columns.begin(table)
             before = (tally.read, tally.count)
             for record in table.records():
-                _one(table, record, columns, tally, rows)
+                _one(record, columns, tally, rows)
             counts.append([table.source.name, tally.read - before[0], tally.count - before[1]])
             advance(1, note=table.source.name)
     tally.finish()
@@ -39,22 +39,26 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     return {"metrics": {"files": len(found)}, "tables": shown, "notes": columns.notes()}
 
 
-def _one(table: Table, record: Record, columns: _Columns, tally: Unreadable, rows: RowWriter) -> None:
-    at = table.at(record)
-    if record.row is None:
-        tally.reject(at, record.reason, record.raw)
+def _one(record: Record, columns: _Columns, tally: Unreadable, rows: RowWriter) -> None:
+    at, own, theirs, reason, raw = record
+    if theirs is None:
+        tally.reject(at, reason, raw)
         return
     try:
-        made = columns.row(table.id(record), at, record.row)
+        made = columns.row(own, at, theirs)
     except Unfit as error:
-        tally.reject(at, str(error), row={"source": at, **record.row})
+        tally.reject(at, str(error), row={"source": at, **theirs})
         return
     try:
         rows.write(made)
     except ValueError:  # 1e999, or half of a surrogate pair
-        tally.reject(at, UNWRITABLE, repr(record.row))
+        tally.reject(at, UNWRITABLE, repr(theirs))
         return
     tally.read += 1
+
+
+# For each column of the rows, its name in the file and the type it gets; None where the rows are as the file has them.
+Plan = list[tuple[str, str, str | None]] | None
 
 
 class _Columns:
@@ -66,7 +70,7 @@ class _Columns:
         self.empty = step.params["nan"] == "empty"
         self.plan: dict[str, str] = {}
         self.table: Table | None = None
-        self.seen: dict[tuple[str, ...], dict[str, str]] = {}
+        self.seen: dict[tuple[str, ...], Plan] = {}
         self.missing: Counter[str] = Counter()
 
     def begin(self, table: Table) -> None:
@@ -83,6 +87,7 @@ class _Columns:
                 "Choose files with files:, or read them in steps of their own."
             )
         self._learn(made)
+        self.seen.clear()
 
     def _learn(self, made: dict[str, str]) -> None:
         assert self.table is not None
@@ -92,34 +97,44 @@ class _Columns:
             have = ", ".join(made)
             raise DataError(f"{self.table.source.shown}: no column '{unknown[0]}' for types. There are: {have}.")
 
-    def _plan(self, row: Row) -> dict[str, str]:
+    def _plan(self, keys: tuple[str, ...]) -> Plan:
         """The plan for a row with these keys: the first row decides what every row has; others have more."""
         assert self.table is not None
-        if self.table.form == "csv":
-            return self.plan
-        keys = tuple(row)
-        if keys not in self.seen:
-            if len(self.seen) > MOST_SHAPES:
-                self.seen.clear()
-            where = self.table.source.shown
+        if len(self.seen) > MOST_SHAPES:
+            self.seen.clear()
+        where = self.table.source.shown
+        made = self.plan
+        if self.table.form != "csv":
             if not self.plan:
                 self._learn(plan(keys, self.mapping, where))
             asked = [name.split(".")[0] for name in self.plan.values()]
-            self.seen[keys] = {**self.plan, **plan(dict.fromkeys([*keys, *asked]), self.mapping, where)}
+            made = {**self.plan, **plan(dict.fromkeys([*keys, *asked]), self.mapping, where)}
+        same = not self.types and list(made.items()) == [(key, key) for key in keys]
+        self.seen[keys] = None if same else [(ours, name, self.types.get(ours)) for ours, name in made.items()]
         return self.seen[keys]
 
     def row(self, own: str, at: str, theirs: Row) -> Row:
         """One row: id and source first. Raises Unfit where a cell is not of its type, or an id is missing."""
-        made: Row = {"id": own, "source": at}
-        for ours, name in self._plan(theirs).items():
-            held = value(theirs, name)
-            if held is None and name.split(".")[0] not in theirs:
-                self.missing[ours] += 1
-            made[ours] = cast(ours, held, self.types[ours], self.empty) if ours in self.types else held
-        if not isinstance(made["id"], str | int) or made["id"] == "":
+        keys = tuple(theirs)
+        chosen = self.seen[keys] if keys in self.seen else self._plan(keys)
+        if chosen is None:
+            made: Row = {"id": own, "source": at, **theirs}
+        else:
+            made = {"id": own, "source": at}
+            for ours, name, kind in chosen:
+                held = theirs[name] if name in theirs else self._inside(ours, name, theirs)
+                made[ours] = held if kind is None else cast(ours, held, kind, self.empty)
+        named = made["id"]
+        if not isinstance(named, (str, int)) or named == "":
             raise Unfit("no id")
-        made["id"] = str(made["id"])
+        made["id"] = str(named)
         return made
+
+    def _inside(self, ours: str, name: str, theirs: Row) -> Any:
+        held = value(theirs, name)
+        if held is None and name.partition(".")[0] not in theirs:
+            self.missing[ours] += 1
+        return held
 
     def notes(self) -> list[str]:
         return [f"{count} rows lack '{name}': it is null there." for name, count in self.missing.most_common(10)]

@@ -1,6 +1,6 @@
 """Messages from WhatsApp chats, exported by phones of any make and in any language, as text files or in archives.
 
-The files are read twice: to learn who writes and how dates are written, and for the rows.
+Rows are written once all files are read: only then is it known who writes and how dates are written.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from runner.errors import DataError
 from runner.step import Out, Step
 from runner.steps.preprocess import _chat
 from runner.steps.preprocess import _whatsapp_marks as marks
+from runner.steps.preprocess._batches import Batches
 from runner.steps.preprocess._chat_files import Advance, ChatFile, chat_files, is_utf8
 from runner.steps.preprocess._chat_looks import nothing_here
 from runner.steps.preprocess._chat_people import People
 from runner.steps.preprocess._reading import Unreadable
 from runner.steps.preprocess._whatsapp_dates import iso_clock, iso_day
-from runner.steps.preprocess._whatsapp_file import Chat, Entry, entries, inspect
+from runner.steps.preprocess._whatsapp_file import Chat, inspect
 
 ADVICE = "Export one in WhatsApp (Export chat) and put the .txt or .zip in."
 NOTE = "WhatsApp exports have no message ids, replies or time zone. Rows keep the order of the file."
@@ -33,15 +34,15 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     speaker is not there.
     """
     files, others = chat_files(step, (".txt",))
-    size = sum(file.size for file in files)
-    with out.progress("inspecting", size) as advance:
-        chats = _inspect(step, files, others, advance)
-    people = _people(chats)
-    speaker, days = _chat.speaker(step, people, "name"), _chat.days(step)
-    unreadable = Unreadable(step, out)
-    with out.progress("writing rows", size) as advance:
-        rows = _chat.judged(_messages(chats, unreadable, advance), days)
-        written = _chat.write(step, out, people, speaker, rows)
+    with Batches(out.folder) as batches:
+        with out.progress("reading", sum(file.size for file in files)) as advance:
+            chats = _inspect(step, files, others, batches, advance)
+        people = _people(chats)
+        speaker, days = _chat.speaker(step, people, "name"), _chat.days(step)
+        unreadable = Unreadable(step, out)
+        rows = _chat.judged(_messages(chats, unreadable), days)
+        total = sum(person.messages for person in people.people.values())
+        written = _chat.write(step, out, people, speaker, rows, total)
     doubtful = [chat for chat in chats if chat.told]
     notes = [
         f"{chat.file.name}: '{chat.layout.example}' is read {chat.order}, as date_order says." for chat in doubtful
@@ -52,12 +53,14 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     return facts
 
 
-def _inspect(step: Step, files: list[ChatFile], others: list[ChatFile], advance: Advance) -> list[Chat]:
+def _inspect(
+    step: Step, files: list[ChatFile], others: list[ChatFile], batches: Batches, advance: Advance
+) -> list[Chat]:
     chats: list[Chat] = []
     problems: list[str] = []
     for file in files:
         try:
-            chat = inspect(file, advance)
+            chat = inspect(file, batches.section(), advance)
         except DataError as error:
             problems += error.lines
             continue
@@ -106,42 +109,26 @@ def _people(chats: list[Chat]) -> People:
     return people
 
 
-def _messages(chats: list[Chat], unreadable: Unreadable, advance: Advance) -> Iterator[_chat.Said]:
+def _messages(chats: list[Chat], unreadable: Unreadable) -> Iterator[_chat.Said]:
     for chat in chats:
-        for number, entry in enumerate(entries(chat.file, chat.layout, advance)):
-            source = f"{chat.file.name}:{entry.line}"
-            wrong, time = _time(chat, entry)
-            if wrong:
-                unreadable.reject(source, wrong, entry.text)
+        begin, order = f"{chat.file.name}\n", chat.order
+        names: dict[str, str] = {}
+        for number, found in enumerate(chat.found):
+            (line, day, clock, half, text), head, start, reason, words, edited = found
+            source = f"{chat.file.name}:{line}"
+            date, hour = (iso_day(day, order), iso_clock(clock, half)) if day else (None, None)
+            if date is None or hour is None or not (text.isascii() or is_utf8(text)):
+                wrong = "the time is no time" if date is None or hour is None else "not UTF-8"
+                unreadable.reject(source, wrong if day else "before the first message", text)
                 continue
             unreadable.read += 1
-            yield _said(chat, entry, number, source, time)
+            if head not in names:
+                names[head] = chat.longer.get(head, head).strip(marks.BIDI)
+            if head in chat.longer:
+                reason, words, edited = marks.read(text[len(chat.longer[head]) + 2 :])
+            elif words is None:
+                words = text[start:]
+            own = hashlib.sha256(f"{begin}{number}".encode()).hexdigest()[:20]
+            name = names[head]
+            yield reason, own, source, chat.conversation, chat.channel, name, name, date + hour, words, None, edited
     unreadable.finish()
-
-
-def _time(chat: Chat, entry: Entry) -> tuple[str | None, str]:
-    """Why an entry cannot be read or None, and its time."""
-    if not entry.day:
-        return "before the first message", ""
-    day, clock = iso_day(entry.day, chat.order), iso_clock(entry.clock, entry.half)
-    if day is None or clock is None:
-        return "the time is no time", ""
-    return None if is_utf8(entry.text) else "not UTF-8", day + clock
-
-
-def _said(chat: Chat, entry: Entry, number: int, source: str, time: str) -> _chat.Said:
-    name, words = chat.split(entry.text)
-    name = name.strip(marks.BIDI)
-    reason, text, edited = marks.read(words) if name else (marks.NOTICE, words, False)
-    return _chat.Said(
-        id=hashlib.sha256(f"{chat.file.name}\n{number}".encode()).hexdigest()[:20],
-        source=source,
-        conversation=chat.conversation,
-        channel=chat.channel,
-        speaker=name,
-        author=name,
-        time=time,
-        text=text,
-        dropped=reason,
-        edited=edited,
-    )

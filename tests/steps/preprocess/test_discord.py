@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exported import failure, on_folder, reader, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,34 +109,8 @@ def as_csv(messages: list[Said], when: str = "", mark: str = ",", ids: bool = Tr
     return mark.join(head) + "\r\n" + made.getvalue()
 
 
-@pytest.fixture
-def read(run_kind, tmp_path):
-    """`read({"a.json": {...}, "b.txt": "..."}, speaker="ann")` writes the files and runs the step on them."""
-
-    def run(files: dict[str, Any], **params: Any):
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            raw = json.dumps(content) if isinstance(content, dict | list) else content
-            path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-        return run_folder(run_kind, tmp_path, **params)
-
-    return run
-
-
-def run_folder(run_kind, folder: Path, **params: Any):
-    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-    return run_kind("preprocess.discord", {"folder": "datasets/me", **params}, folder=folder, files=files)
-
-
-def failure(read, files: dict[str, Any], tmp_path: Path, **params: Any) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        read(files, **params)
-    return str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "FOLDER").splitlines()
-
-
-def texts(ran) -> list[str]:
-    return [row["text"] for row in ran.rows()]
+read = reader("discord")
+run_folder = on_folder("discord")
 
 
 # JSON
@@ -224,6 +199,21 @@ def test_a_newest_first_export_is_turned_round(read):
 
 def test_a_bom_is_no_obstacle(read):
     assert texts(read({"a.json": b"\xef\xbb\xbf" + json.dumps(as_json([Said()])).encode()})) == ["hello"]
+
+
+def test_times_without_an_offset_may_be_given_a_zone(read):
+    text = as_text([Said(), Said(minute=60 * 24 * 30 * 4)], when="%d/%m/%Y %H:%M")
+    files = {"text.txt": text, "json.json": as_json([Said()])}
+    assert {
+        row["time"][-6:] for row in read(files, date_order="day-first").rows() if row["source"].startswith("t")
+    } != {"+01:00"}
+    ran = read(files, date_order="day-first", zone="Europe/Berlin")
+    assert all(datetime.fromisoformat(row["time"]).tzinfo for row in ran.rows())
+
+
+def test_a_zone_that_is_none_is_told_the_nearest(read):
+    with pytest.raises(StepError, match=r"zone: no time zone 'Europe/Berlim'. Did you mean Europe/Berlin\?"):
+        read({"a.json": as_json([Said()])}, zone="Europe/Berlim")
 
 
 def test_since_and_until_are_days_of_the_export(read):

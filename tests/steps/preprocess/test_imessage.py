@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
+from exported import failure, on_folder, reader, reasons, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from runner.errors import DataError
 
 START = datetime.fromisoformat("2022-05-17T09:05:42")
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -42,37 +38,8 @@ def export(messages: list[Said]) -> str:
     )
 
 
-@pytest.fixture
-def read(run_kind, tmp_path):
-    """`read({"Ann.txt": "..."}, speaker="Me")` writes the files and runs the step on them."""
-
-    def run(files: dict[str, str | bytes], **params: Any):
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return run_folder(run_kind, tmp_path, **params)
-
-    return run
-
-
-def run_folder(run_kind, folder: Path, **params: Any):
-    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-    return run_kind("preprocess.imessage", {"folder": "datasets/me", **params}, folder=folder, files=files)
-
-
-def failure(read, files: dict[str, Any], tmp_path: Path, **params: Any) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        read(files, **params)
-    return str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "FOLDER").splitlines()
-
-
-def texts(ran) -> list[str]:
-    return [row["text"] for row in ran.rows()]
-
-
-def reasons(ran) -> Counter[str]:
-    return Counter(reason for reason, _ in ran.rejected)
+read = reader("imessage")
+run_folder = on_folder("imessage")
 
 
 def test_a_chat_gives_a_row_a_message(read):
@@ -118,6 +85,12 @@ def test_a_reply_is_read_once(read):
     again = Said("Me", "a reply", 3, under="This message responded to an earlier message.\n")
     ran = read({"a.txt": export([Said(under=copy), Said(text="later", minute=2), again])})
     assert texts(ran) == ["hello", "later", "a reply"]
+
+
+def test_lines_of_spaces_are_gaps_too_and_nothing_is_left_of_what_the_program_wrote(read):
+    under = f"Tapbacks:\n    Loved by Me\n\n    {when(1)}\n    Bob\n    yes\n    "
+    rows = read({"a.txt": export([Said(under=under), Said("Bob", "yes", 1)])}).rows()
+    assert [(row["speaker"], row["text"]) for row in rows] == [("Ann", "hello"), ("Bob", "yes")]
 
 
 def test_an_edited_message_says_what_it_says_last(read):

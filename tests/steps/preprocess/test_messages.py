@@ -230,6 +230,12 @@ def pair(**more: Any) -> dict[str, Any]:
             "chosen": [OPENAI["messages"][0], {"role": "assistant", "content": "good"}],
             "rejected": [OPENAI["messages"][0], {"role": "assistant", "content": "bad"}],
         },
+        {
+            "conversations": [{"from": "human", "value": "Hi"}],
+            "chosen": {"from": "gpt", "value": "good"},
+            "rejected": {"from": "gpt", "value": "bad"},
+        },
+        pair(instruction="Hi", input=""),
     ],
 )
 def test_preferences_give_prompt_chosen_and_rejected(read, row):

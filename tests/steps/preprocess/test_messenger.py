@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exported import failure, on_folder, reader, reasons, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.errors import DataError
 from runner.steps.preprocess._messenger_file import is_notice, repaired
 
 REAL = Path(__file__).resolve().parents[4] / "shared/data/chats/messenger"
@@ -76,38 +76,8 @@ def encrypted(messages: list[Said], name: str = "Bob_15") -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def read(run_kind, tmp_path):
-    """`read({"inbox/bob_1/message_1.json": {...}})` writes the files and runs the step on them."""
-
-    def run(files: dict[str, Any], **params: Any):
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            raw = json.dumps(content) if isinstance(content, dict | list) else content
-            path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-        return run_folder(run_kind, tmp_path, **params)
-
-    return run
-
-
-def run_folder(run_kind, folder: Path, **params: Any):
-    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-    return run_kind("preprocess.messenger", {"folder": "datasets/me", **params}, folder=folder, files=files)
-
-
-def failure(read, files: dict[str, Any], tmp_path: Path, **params: Any) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        read(files, **params)
-    return str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "FOLDER").splitlines()
-
-
-def texts(ran) -> list[str]:
-    return [row["text"] for row in ran.rows()]
-
-
-def reasons(ran) -> Counter[str]:
-    return Counter(reason for reason, _ in ran.rejected)
+read = reader("messenger")
+run_folder = on_folder("messenger")
 
 
 # Rows
@@ -303,8 +273,7 @@ def test_any_messages_come_back(run_kind, tmp_path_factory, messages, secure, cu
         assert Counter(found) == Counter(expected)
 
 
-def test_memory_does_not_grow_with_a_thread(run_kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("runner.steps.preprocess._chat.FEW", 500)
+def test_memory_does_not_grow_with_a_thread(run_kind, tmp_path):
     peaks = []
     for count in (1000, 12000):
         folder = tmp_path / str(count)

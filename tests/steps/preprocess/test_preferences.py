@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shaping import shape
 
 from runner.errors import DataError, StepError
 from runner.step import Model, Prompt
@@ -159,33 +158,31 @@ def told() -> list[dict[str, Any]]:
     ]
 
 
-def nearest(folder: Path, **params: Any) -> list[tuple[str, str]]:
+def nearest(run_kind: Any, **params: Any) -> list[tuple[str, str]]:
     keys = {"nearest": "question", "other": "who", "model": "minilm", "prompt": "persona", **params}
-    _, rows = shape(
-        folder, "preferences", keys, {"from": told()}, prompts={"prompt": PERSONA}, models={"model": (MINILM,)}
-    )
-    return [tuple(row["id"].split(">")) for row in rows]
+    ran = run_kind("preprocess.preferences", keys, told(), prompts={"prompt": PERSONA}, models={"model": (MINILM,)})
+    return [tuple(row["id"].split(">")) for row in ran.rows()]
 
 
-def test_the_nearest_answer_of_another_person_is_rejected(tmp_path):
-    pairs = dict(nearest(tmp_path))
+def test_the_nearest_answer_of_another_person_is_rejected(run_kind):
+    pairs = dict(nearest(run_kind))
     assert pairs["watson-0"] == "holmes-0"
     assert pairs["holmes-0"] == "watson-0"
     assert all(one.split("-")[0] != other.split("-")[0] for one, other in pairs.items())
     assert len(pairs) == 6
 
 
-def test_nearer_answers_may_be_passed_over_by_rank(tmp_path):
-    assert dict(nearest(tmp_path, skip=1))["watson-0"] != "holmes-0"
+def test_nearer_answers_may_be_passed_over_by_rank(run_kind):
+    assert dict(nearest(run_kind, skip=1))["watson-0"] != "holmes-0"
 
 
-def test_answers_too_like_the_chosen_one_may_be_passed_over(tmp_path):
-    assert dict(nearest(tmp_path, below=0.6))["watson-0"] != "holmes-0"
+def test_answers_too_like_the_chosen_one_may_be_passed_over(run_kind):
+    assert dict(nearest(run_kind, below=0.6))["watson-0"] != "holmes-0"
 
 
-def test_a_rank_that_nobody_has_is_an_error(tmp_path):
+def test_a_rank_that_nobody_has_is_an_error(run_kind):
     with pytest.raises(DataError, match=r"no pair is left of 6 rows. Lower skip, or raise below."):
-        nearest(tmp_path, skip=3)
+        nearest(run_kind, skip=3)
 
 
 @pytest.mark.parametrize(

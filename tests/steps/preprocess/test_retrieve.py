@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shaping import shape
 
 from runner.errors import DataError
 from runner.step import Model
@@ -26,19 +25,24 @@ def passages(texts: list[str], **columns: Any) -> list[dict[str, Any]]:
     return [{"id": number, "source": f"k.txt:{number}", "text": text, **columns} for number, text in enumerate(texts)]
 
 
-def retrieve(folder: Path, rows: Any, take: dict[str, tuple[Any, int]], **params: Any) -> list[dict[str, Any]]:
+def retrieved(run_kind: Any, rows: Any, take: dict[str, tuple[Any, int]], **params: Any) -> Any:
     keys = {
         "take": {name: {"from": name, "words": words} for name, (_, words) in take.items()},
         "model": "minilm",
         **params,
     }
-    inputs = {"from": rows, **{f"take.{name}.from": texts for name, (texts, _) in take.items()}}
-    return shape(folder, "retrieve", keys, inputs, models={"model": (Model("minilm", {"load": "minilm"}),)})[1]
+    inputs = {f"take.{name}.from": texts for name, (texts, _) in take.items()}
+    models = {"model": (Model("minilm", {"load": "minilm"}),)}
+    return run_kind("preprocess.retrieve", keys, rows, inputs, models=models)
 
 
-def test_the_nearest_passages_come_first_and_the_rows_stay(tmp_path):
+def retrieve(*args: Any, **params: Any) -> list[dict[str, Any]]:
+    return retrieved(*args, **params).rows()
+
+
+def test_the_nearest_passages_come_first_and_the_rows_stay(run_kind):
     rows = [{"id": "q", "query": "Where is the tobacco?", "more": [1]}]
-    (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 1300), "manner": (passages(MANNER), 4)})
+    (row,) = retrieve(run_kind, rows, {"facts": (passages(FACTS), 1300), "manner": (passages(MANNER), 4)})
     taken = row["facts"].split("\n\n")
     assert taken[0] == FACTS[0]
     assert sorted(taken) == sorted(FACTS)
@@ -46,44 +50,44 @@ def test_the_nearest_passages_come_first_and_the_rows_stay(tmp_path):
     assert row | {"facts": 0, "manner": 0} == {**rows[0], "facts": 0, "manner": 0}
 
 
-def test_columns_are_mapped_for_the_rows_and_not_for_the_passages(tmp_path):
+def test_columns_are_mapped_for_the_rows_and_not_for_the_passages(run_kind):
     rows = [{"id": "q", "question": "Where is the tobacco?", "text": FACTS[3]}]
     columns = {"query": "question", "first": "text"}
-    (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 20)}, columns=columns)
+    (row,) = retrieve(run_kind, rows, {"facts": (passages(FACTS), 20)}, columns=columns)
     assert row["facts"].split("\n\n") == [FACTS[3], FACTS[0]]
 
 
-def test_the_first_passage_opens_the_column_whose_source_holds_it(tmp_path):
+def test_the_first_passage_opens_the_column_whose_source_holds_it(run_kind):
     rows = [{"id": "q", "query": "Where is the tobacco?", "first": MANNER[1]}]
-    (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 12), "manner": (passages(MANNER), 100)})
+    (row,) = retrieve(run_kind, rows, {"facts": (passages(FACTS), 12), "manner": (passages(MANNER), 100)})
     assert row["facts"] == FACTS[0]
     assert row["manner"].split("\n\n") == [MANNER[1], MANNER[0]]
 
 
-def test_a_first_passage_from_elsewhere_opens_the_first_column(tmp_path):
+def test_a_first_passage_from_elsewhere_opens_the_first_column(run_kind):
     rows = [{"id": "q", "query": "Where is the tobacco?", "first": "A text borrowed from elsewhere."}]
-    (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 17), "manner": (passages(MANNER), 4)}, between=" … ")
+    (row,) = retrieve(run_kind, rows, {"facts": (passages(FACTS), 17), "manner": (passages(MANNER), 4)}, between=" … ")
     assert row["facts"] == f"A text borrowed from elsewhere. … {FACTS[0]}"
 
 
-def test_only_passages_of_the_same_person_are_taken(tmp_path):
+def test_only_passages_of_the_same_person_are_taken(run_kind):
     source = passages(FACTS[:2], who="holmes") + passages(FACTS[2:], who="watson")
     rows = [{"id": 1, "query": "Where is the tobacco?", "who": "watson"}, {"id": 2, "query": "Steps?", "who": "holmes"}]
-    first, second = retrieve(tmp_path, rows, {"facts": (source, 100)}, same=["who"])
+    first, second = retrieve(run_kind, rows, {"facts": (source, 100)}, same=["who"])
     assert sorted(first["facts"].split("\n\n")) == sorted(FACTS[2:])
     assert sorted(second["facts"].split("\n\n")) == sorted(FACTS[:2])
 
 
-def test_a_passage_longer_than_the_budget_is_cut_and_never_left_out(tmp_path):
+def test_a_passage_longer_than_the_budget_is_cut_and_never_left_out(run_kind):
     rows = [{"id": "q", "query": "tobacco in a slipper"}]
-    (row,) = retrieve(tmp_path, rows, {"facts": (passages(FACTS), 3)})
+    (row,) = retrieve(run_kind, rows, {"facts": (passages(FACTS), 3)})
     assert row["facts"] == "Holmes keeps his"
 
 
-def test_parts_stay_parts(tmp_path):
+def test_parts_stay_parts(run_kind):
     rows = {part: [{"id": part, "query": "Where?"}] for part in ("train", "test")}
-    retrieve(tmp_path, rows, {"facts": (passages(FACTS), 20)})
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.jsonl")) == ["test.jsonl", "train.jsonl"]
+    ran = retrieved(run_kind, rows, {"facts": (passages(FACTS), 20)})
+    assert sorted(path.name for path in ran.folder.glob("*.jsonl")) == ["test.jsonl", "train.jsonl"]
 
 
 @settings(max_examples=12, deadline=None)
@@ -92,9 +96,9 @@ def test_parts_stay_parts(tmp_path):
     query=st.sampled_from(["Where?", "Who walks with care?"]),
     first=st.sampled_from([None, FACTS[1], "犯人は誰だ " * 9]),
 )
-def test_the_budget_is_kept_and_nothing_is_taken_twice(tmp_path_factory, budget, query, first):
+def test_the_budget_is_kept_and_nothing_is_taken_twice(run_kind, budget, query, first):
     rows = [{"id": "q", "query": query, **({"first": first} if first else {})}]
-    (row,) = retrieve(tmp_path_factory.mktemp("r"), rows, {"facts": (passages([*FACTS, *FACTS]), budget)})
+    (row,) = retrieve(run_kind, rows, {"facts": (passages([*FACTS, *FACTS]), budget)})
     assert 1 <= word_count(row["facts"]) <= budget
     taken = row["facts"].split("\n\n")
     assert len(taken) == len(set(taken))
@@ -134,17 +138,17 @@ def test_characters_of_scripts_without_spaces_are_words():
         ([], (passages(FACTS), 9), {}, "retrieve: no rows came in to find passages for."),
     ],
 )
-def test_what_cannot_be_retrieved_is_said_in_one_line(tmp_path, rows, take, params, message):
+def test_what_cannot_be_retrieved_is_said_in_one_line(run_kind, rows, take, params, message):
     with pytest.raises(DataError) as caught:
-        retrieve(tmp_path, rows, {"facts": take}, **params)
+        retrieve(run_kind, rows, {"facts": take}, **params)
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"the published data is not at {DATA}")
-def test_the_published_passages_on_newton_answer_a_question(tmp_path):
+def test_the_published_passages_on_newton_answer_a_question(run_kind):
     lines = [line for line in (DATA / "wiki_Newton.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
     (row,) = retrieve(
-        tmp_path,
+        run_kind,
         [{"id": "q", "query": "What did Newton find out about light and colours?"}],
         {"facts": (passages(lines), 350)},
     )

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from shaping import shape
 
 from runner.errors import DataError, MachineError, StepError
 from runner.steps.preprocess._scrub_aliases import FAMILY, FIRST, Aliases
@@ -201,13 +200,9 @@ def test_aliases_hang_on_the_salt_alone(run_kind, monkeypatch):
     assert run_kind("preprocess.scrub", SALT, few).rows()[0]["speaker"] != first
 
 
-def test_without_a_variable_a_key_is_made_once_that_only_its_owner_reads(tmp_path):
+def test_without_a_variable_a_key_is_made_once_that_only_its_owner_reads(run_kind, tmp_path):
     rows = said(("Anna Smith", "hi"))
-    made = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "artifacts").symlink_to(tmp_path)
-        made.append(shape(tmp_path / name, "scrub", {}, {"from": rows})[1])
+    made = [run_kind("preprocess.scrub", {}, rows, artifacts=tmp_path).rows() for _ in range(2)]
     assert made[0] == made[1]
     key = tmp_path / "keys" / "aliases.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600

@@ -9,7 +9,10 @@ from runner import recipe as recipes
 HEAD = """\
 recipe: 1
 title: Shapes
+models: {minilm: minilm, base: smollm2-135m}
+decoding: {plain: {mode: greedy, max_new_tokens: 9}}
 prompts:
+  ask: {user: "{{ facts }}"}
   voice: {system: "You are {{ role }}: {{ me.name }}, not {{ other.name }}.", assistant: "{{ utterance }}"}
 steps:
   people: {preprocess: table, folder: data}
@@ -66,6 +69,13 @@ def check(tmp_path, monkeypatch):
             "c: {preprocess: examples, from: b, speaker: x, prompt: voice, keep: [x]}",
             "d: {preprocess: select, from: c, where: x.name and messages}",
         ],
+        ["a: {preprocess: select, from: people, rename: {text: posts}, refusals: drop}"],
+        ["a: {preprocess: select, from: people, add: {text: '{{ posts }}'}, refusals: drop}"],
+        ["a: {preprocess: split, from: people, columns: {time: posts}, order: time, test: 0.1}"],
+        [
+            "a: {preprocess: collect, from: [one, two], key: who, value: said, into: all}",
+            "b: {preprocess: select, from: a, where: all.ann}",
+        ],
         ["a: {preprocess: mix, from: [one, two], repeat: [1, 2]}", "b: {preprocess: select, from: a, where: said}"],
         [
             "a: {preprocess: explode, from: people, column: posts, key: k, value: v}",
@@ -114,6 +124,31 @@ def test_shaped_rows_are_known(check, steps):
             "name",
         ),
         (["a: {preprocess: examples, from: people, speaker: x, prompt: voice}"], "turns"),
+        (
+            ["a: {preprocess: select, from: people, add: {text: '{{ posts }}'}, rename: {x: text}, refusals: drop}"],
+            "text",
+        ),
+        (["a: {preprocess: split, from: people, order: time, test: 0.1}"], "time"),
+        (
+            [
+                "a: {preprocess: collect, from: [one, two], key: who, value: said, into: all}",
+                "b: {preprocess: select, from: a, where: said}",
+            ],
+            "said",
+        ),
+        (
+            [
+                "a: {preprocess: collect, from: people, by: type, column: posts, into: all}",
+                "b: {preprocess: select, from: a, where: posts}",
+            ],
+            "posts",
+        ),
+        (
+            [
+                "a: {preprocess: retrieve, from: people, columns: {query: posts}, model: minilm, take: {facts: {from: one, words: 9}}}"
+            ],
+            "text",
+        ),
         (["a: {preprocess: explode, from: people, column: profile, key: k, value: v}"], "profile"),
     ],
 )
@@ -125,3 +160,24 @@ def test_a_column_that_is_not_there_is_found_before_anything_runs(check, steps, 
 def test_two_ways_to_label_are_one_too_many(check):
     (problem,) = check("a: {preprocess: label, from: people, column: type, letter: 1, normal: true}")
     assert "has letter and normal" in problem
+
+
+PASSAGES = [
+    "texts: {preprocess: select, from: people, rename: {text: posts}}",
+    "found: {preprocess: retrieve, from: people, columns: {query: name}, model: minilm, take: {facts: {from: texts, words: 9000}}}",
+]
+
+
+def test_more_words_than_a_model_reads_are_found_where_passages_are_put_into_a_prompt(check):
+    asked = "ask: {generate: rows, from: found, model: base, decoding: plain, prompt: ask, output: answer}"
+    (problem,) = check(*PASSAGES, asked)
+    assert "up to 9000 words of columns" in problem
+
+
+def test_passages_are_looked_for_by_text_alone(check):
+    (problem,) = check(
+        PASSAGES[0],
+        "listed: {preprocess: select, from: people, add: {query: 7}}",
+        "found: {preprocess: retrieve, from: listed, model: minilm, take: {facts: {from: texts, words: 9}}}",
+    )
+    assert "needs text in column 'query', and it holds numbers" in problem

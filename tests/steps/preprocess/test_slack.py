@@ -98,6 +98,7 @@ def test_a_message_gives_a_row_from_a_folder_as_from_an_archive(read, zipped):
         ("<#C1|general> <#C1>", "#general #general"),
         ("<!here> <!channel> <!everyone>", "@here @channel @everyone"),
         ("<!subteam^S1|@team> <!date^1^{date}|Monday>", "@team Monday"),
+        ("<!subteam^S1> 1 < 2 > 0 <3", "@S1 1 < 2 > 0 <3"),
         ("<https://x.org/?a=1&amp;b=2>", "https://x.org/?a=1&b=2"),
         ("see <https://x.org|the page>", "see the page"),
         ("<mailto:a@b.org|a@b.org> <tel:123|123> <mailto:a@b.org>", "a@b.org 123 a@b.org"),

@@ -184,7 +184,8 @@ def test_a_group_may_be_named_by_a_value_inside_a_column(run_kind):
         (
             {"test": 1, "order": "time"},
             [{"id": "x", "time": "2024-01-01T10:00"}, {"id": "y", "time": "2024-01-01T10:00Z"}],
-            "y: time 2024-01-01T10:00Z and others differ in having an offset, so that they have no order.",
+            "y: time 2024-01-01T10:00Z and others differ in having an offset, so that they have no order. "
+            "Give all of them one where they are read, with zone:, or split by order: file.",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DataError, StepError
-from runner.steps.preprocess import _table_json
+from runner.steps.preprocess import _json_stream
 
 REAL = Path(__file__).resolve().parents[4] / "shared/data"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the published data is not beside the checkout")
@@ -367,11 +367,11 @@ def test_any_json_rows_come_back_wherever_blocks_end(run_kind, tmp_path_factory,
     folder = tmp_path_factory.mktemp("json")
     (folder / "a.json").write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
     (folder / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    before, _table_json.BLOCK = _table_json.BLOCK, block
+    before, _json_stream.BLOCK = _json_stream.BLOCK, block
     try:
         ran = read_folder(run_kind, folder)
     finally:
-        _table_json.BLOCK = before
+        _json_stream.BLOCK = before
     assert own(ran) == [*rows, *rows]
 
 

@@ -4,17 +4,16 @@ import io
 import json
 import tracemalloc
 import zipfile
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from exported import failure, on_folder, reader, reasons, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.errors import DataError
 from runner.steps.preprocess._json_stream import OPEN, walk
 from runner.steps.preprocess._telegram_export import mend
 
@@ -64,38 +63,8 @@ def whole(*chats: dict[str, Any], left: tuple[dict[str, Any], ...] = ()) -> dict
     }
 
 
-@pytest.fixture
-def read(run_kind, tmp_path):
-    """`read({"result.json": {...}}, speaker="Ann")` writes the files and runs the step on them."""
-
-    def run(files: dict[str, Any], **params: Any):
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            raw = json.dumps(content) if isinstance(content, dict | list) else content
-            path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-        return run_folder(run_kind, tmp_path, **params)
-
-    return run
-
-
-def run_folder(run_kind, folder: Path, **params: Any):
-    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-    return run_kind("preprocess.telegram", {"folder": "datasets/me", **params}, folder=folder, files=files)
-
-
-def failure(read, files: dict[str, Any], tmp_path: Path, **params: Any) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        read(files, **params)
-    return str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "FOLDER").splitlines()
-
-
-def texts(ran) -> list[str]:
-    return [row["text"] for row in ran.rows()]
-
-
-def reasons(ran) -> Counter[str]:
-    return Counter(reason for reason, _ in ran.rejected)
+read = reader("telegram")
+run_folder = on_folder("telegram")
 
 
 # Rows

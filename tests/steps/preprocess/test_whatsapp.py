@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exported import failure, on_folder, reader, reasons, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,37 +50,8 @@ def zipped(**members: str) -> bytes:
     return made.getvalue()
 
 
-@pytest.fixture
-def read(run_kind, tmp_path):
-    """`read({"a.txt": "..."}, speaker="Ann")` writes the files and runs the step on them."""
-
-    def run(files: dict[str, str | bytes], **params: Any):
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return run_folder(run_kind, tmp_path, **params)
-
-    return run
-
-
-def run_folder(run_kind, folder: Path, **params: Any):
-    files = tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-    return run_kind("preprocess.whatsapp", {"folder": "datasets/me", **params}, folder=folder, files=files)
-
-
-def failure(read, files: dict[str, Any], tmp_path: Path, **params: Any) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        read(files, **params)
-    return str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "FOLDER").splitlines()
-
-
-def texts(ran) -> list[str]:
-    return [row["text"] for row in ran.rows()]
-
-
-def reasons(ran) -> Counter[str]:
-    return Counter(reason for reason, _ in ran.rejected)
+read = reader("whatsapp")
+run_folder = on_folder("whatsapp")
 
 
 # Rows
