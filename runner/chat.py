@@ -125,7 +125,8 @@ def _located(tokenizer: Any, messages: Sequence[Message], text: str, learn: str)
         asked = render(tokenizer, messages[:at], asks=True) if at else _first_asked(tokenizer, messages, text)
         answered = render(tokenizer, messages[: at + 1])
         if not text.startswith(answered):  # a template may end the last answer alone
-            answered = answered.removesuffix(tokenizer.eos_token)
+            before, _, after = answered.rpartition(tokenizer.eos_token)
+            answered = before + after
         if not (text.startswith(answered) and answered.startswith(asked)):
             raise StepError(
                 "the chat template writes earlier turns anew when more follow, so what is learned cannot be located. "

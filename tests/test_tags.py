@@ -45,6 +45,7 @@ def test_the_end_token_stands_after_all_turns_or_the_last_answer_alone() -> None
     assert render(tagged(end="turns", after="\n"), TALK[1:3]) == (
         "<SEEKER>Has the letter come?<|im_end|>\n<SUPPORTER>Yes. Observe the mud.<|im_end|>\n"
     )
+    assert learned(tagged(end="last", after="\n")) == ["Yes. Observe the mud.\n", f"Elementary!{END}"]
     last = tagged(end="last")
     assert render(last, TALK[1:]).count(END) == 1 and render(last, TALK[1:]).endswith(f"Elementary!{END}")
     assert learned(last, "completion") == [f"Elementary!{END}"]

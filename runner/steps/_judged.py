@@ -46,26 +46,24 @@ def by_class(truth: Any, said: Any, labels: Sequence[Any]) -> list[tuple[float, 
     return [(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*found, strict=True)]
 
 
-def of_numbers(truth: Numbers, said: Numbers) -> dict[str, float | None]:
+def of_numbers(truth: Numbers, said: Numbers) -> dict[str, float]:
     """Mean absolute error, root of the mean squared error, R² and Spearman's rank correlation of one number.
 
-    R² needs two different true values, Spearman's correlation two different predictions as well: else they are None.
+    R² needs two different true values, Spearman's correlation two different predictions as well: else they are left out.
     """
     varies = len(truth) > 1 and float(np.ptp(truth)) > 0
-    ranked = varies and float(np.ptp(said)) > 0
-    return {
+    made = {
         "mae": float(mean_absolute_error(truth, said)),
         "rmse": math.sqrt(float(np.mean((np.asarray(truth) - np.asarray(said)) ** 2))),
-        "r2": float(r2_score(truth, said)) if varies else None,
-        "spearman": float(spearmanr(truth, said).statistic) if ranked else None,
     }
-
-
-def mean_of(figures: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    """The mean over several outputs of each figure that all of them have."""
-    made: dict[str, float | None] = {}
-    for name in figures[0]:
-        held = [one[name] for one in figures]
-        known = [value for value in held if value is not None]
-        made[name] = sum(known) / len(known) if len(known) == len(held) else None
+    if varies:
+        made["r2"] = float(r2_score(truth, said))
+    if varies and float(np.ptp(said)) > 0:
+        made["spearman"] = float(spearmanr(truth, said).statistic)
     return made
+
+
+def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean over several outputs of each figure that all of them have."""
+    names = [name for name in figures[0] if all(name in one for one in figures)]
+    return {name: sum(one[name] for one in figures) / len(figures) for name in names}

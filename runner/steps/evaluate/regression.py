@@ -46,7 +46,8 @@ def _names(step: Step) -> list[str]:
     mapped = (step.params.get("columns") or {}).get("label")
     if isinstance(mapped, list):
         return [str(name) for name in mapped]
-    held = next(step.rows(step.parts()[0] if step.parts() else None), {}).get("label")
+    rows = step.rows(step.parts()[0] if step.parts() else None)
+    held = next((row["label"] for row in rows if row.get("label") is not None), None)
     if isinstance(held, dict) and held:
         return list(held)
     return [str(at) for at in range(1, len(held) + 1)] if isinstance(held, list) and held else ["number"]
@@ -139,7 +140,7 @@ def _facts(true: Said, said: dict[str, Said], names: list[str], threshold: float
     }
 
 
-def _figures(truth: Values, said: Values, threshold: float | None) -> dict[str, float | None]:
+def _figures(truth: Values, said: Values, threshold: float | None) -> dict[str, float]:
     made = _judged.of_numbers(truth, said)
     if threshold is not None:
         made["accuracy"] = float(((truth >= threshold) == (said >= threshold)).mean())
@@ -151,7 +152,7 @@ def _columns(threshold: float | None) -> dict[str, str]:
 
 
 def _shown(one: dict[str, Any], columns: dict[str, str]) -> list[str]:
-    return ["–" if one[key] is None else f"{one[key]:.3f}" for key in columns]
+    return [f"{one[key]:.3f}" if key in one else "–" for key in columns]
 
 
 def _table(metrics: dict[str, Any], threshold: float | None) -> dict[str, Any]:

@@ -76,9 +76,7 @@ def figures_of(predict: str) -> Callable[[EvalPrediction], dict[str, float]]:
             classes = _judged.of_classes(labels, logits.argmax(-1))
             return {name: classes[name] for name in ("accuracy", "macro_f1")}
         each = [_judged.of_numbers(labels[:, at], logits[:, at]) for at in range(labels.shape[1])]
-        found = _judged.mean_of(each)
-        found["spearman"] = found["spearman"] or 0.0  # predictions that are all alike have no order
-        return {name: value for name, value in found.items() if value is not None}
+        return {"spearman": 0.0, **_judged.mean_of(each)}  # predictions that are all alike have no order
 
     return made
 

@@ -49,7 +49,10 @@ def examples(step: Step, tokenizer: Any, part: str | None, out: Out | None = Non
     """
     length = room(step, tokenizer)
     for row in step.rows(part):
-        made, lost = _encoded(step, tokenizer, row, length)
+        try:
+            made, lost = _encoded(step, tokenizer, row, length)
+        except StepError as error:
+            raise StepError(f"{step.name}: {error}") from error
         for example in made:
             if any(label != IGNORED for label in example["labels"][1:]):  # nothing comes before the first token
                 yield example
@@ -74,7 +77,7 @@ def _encoded(step: Step, tokenizer: Any, row: Row, length: int) -> Made:
         where = row.get("source") or row.get("id") or "a row"
         raise DataError(f"{where}: needs messages, or prompt and completion (both messages or both texts), or text.")
     if learn == "assistant" or (learn == "completion" and not pair):
-        raise StepError(f"{step.name}.loss: rows of plain text have no turns. Leave loss out, or say all.")
+        raise StepError("loss: rows of plain text have no turns. Leave loss out, or say all.")
     return _plain(tokenizer, prompt, answer, length, too_long, learn == "all")
 
 

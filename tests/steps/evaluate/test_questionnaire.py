@@ -17,6 +17,7 @@ from runner.inventories import Inventory
 from runner.step import Decoding, Model, Prompt
 from runner.steps.evaluate import _options, _sheets
 from runner.steps.evaluate._sheets import Sheet
+from tests.server import Server
 
 ROOT = Path(__file__).resolve().parents[3]
 IPIP = ROOT / "datasets/ipip-neo-120"
@@ -299,3 +300,25 @@ def test_the_prompt_decides_what_is_told(asked: Any) -> None:
     told = asked(Prompt("told", ({"system": "You are calm.", "user": "{{ item }}"},))).rows()
     plain = asked().rows()
     assert told[0]["chances"] != plain[0]["chances"]
+
+
+def test_an_endpoint_is_asked_each_item_once_a_repeat(tmp_path: Path, run_kind: Any) -> None:
+    small(tmp_path)
+    how = Decoding("talk", "sample", schema.defaults(schema.mode("sample"), {"max_new_tokens": 4}))
+    with Server(reply=lambda body: "2") as server:
+        model = Model("far", schema.defaults(schema.entry("endpoint"), {"endpoint": server.url, "model": "m"}))
+        ran = run_kind(
+            "evaluate.questionnaire",
+            {"repeats": 2},
+            folder=tmp_path,
+            files=(tmp_path / "inventory.yaml",),
+            models={"model": (model,)},
+            decodings={"decoding": how},
+        )
+    assert [row["answer"] for row in ran.rows()] == ["2"] * 6
+    assert ran.facts["metrics"]["far"]["traits"]["calm"] == {
+        "mean": 2.0,
+        "sd": 0.0,
+        "n": 2,
+        "compared": ran.facts["metrics"]["far"]["traits"]["calm"]["compared"],
+    }

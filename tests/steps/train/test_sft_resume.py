@@ -27,7 +27,11 @@ sft.run(step, Out(Path(sys.argv[2])))
 """
 
 
-@pytest.mark.parametrize("more", [{}, {"special_tokens": ["<I>"], "loss": "all", "bits": 4}], ids=["plain", "4 bits"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, pytest.param({"special_tokens": ["<I>"], "loss": "all", "bits": 4}, marks=pytest.mark.slow)],
+    ids=["plain", "4 bits"],
+)
 def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(
     tiny_model: Path, tmp_path: Path, more: dict[str, Any]
 ) -> None:

@@ -83,7 +83,7 @@ def test_plain_text_is_learned_whole_without_a_template(tiny_model: Path, tmp_pa
     ("row", "loss"), [({"text": "Rain."}, "completion"), ({"prompt": "a", "completion": "b"}, "assistant")]
 )
 def test_a_loss_that_text_has_no_place_for_is_an_error(tiny_model: Path, tmp_path: Path, row: Any, loss: str) -> None:
-    with pytest.raises(StepError, match=r"voice.loss: rows of plain text have no turns"):
+    with pytest.raises(StepError, match="voice: loss: rows of plain text have no turns"):
         lessons(tmp_path, tiny_model, [row], loss=loss)
 
 
