@@ -25,7 +25,11 @@ from runner.places import Say, is_adapter, nothing, remembered
 from runner.step import Model, Prompt
 
 # What one library says of another, and no user can mend
-NOISE = ("`is_gradient_checkpointing` is deprecated", "fan_in_fan_out is set to False")
+NOISE = (
+    "Setting `save_embedding_layers` to `True`",
+    "`is_gradient_checkpointing` is deprecated",
+    "fan_in_fan_out is set to False",
+)
 
 
 def prepare(seed: int) -> int:

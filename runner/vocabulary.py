@@ -45,6 +45,14 @@ def trainable(network: Any, tokenizer: Any, tokens: Sequence[str]) -> dict[str, 
     return {names[id(layer)]: list(ids) for layer in layers}
 
 
+def show_bias(network: Any) -> None:
+    """Let the output layer show its bias, or that it has none: where PEFT trains rows of it, it hides that (0.21), and
+    TRL's loss multiplies by the layer's weight and bias instead of calling it."""
+    head = network.get_output_embeddings()
+    if not hasattr(head, "bias"):
+        object.__setattr__(head, "bias", head.original_module.bias)  # no second registration of a parameter
+
+
 def needed(folder: Path | None) -> int:
     """How many tokens the base of the adapter in a folder must know: 0 where the adapter brings none of its own."""
     if folder is None:

@@ -160,7 +160,7 @@ def test_an_empty_text_is_one_token_and_gets_a_score(tmp_path: Path) -> None:
     step = make(tmp_path, backbone(tmp_path / "gpt2", "gpt2"), max_steps=1)
     _, folder = run(step, tmp_path / "out")
     found = scorers.load(trained(step, folder), Path()).scores(["", "", "mud"])
-    assert found[0] == found[1] and set(found[0]) == {"wet", "dry"}
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and set(found[0]) == {"wet", "dry"}
 
 
 @pytest.mark.parametrize("keep", ["start", "end"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from runner.machine import usable_cores
 from runner.step import Out, Step
 
 MARK = "\x1e"  # begins a line that a process tells the one which started it
+RAISED = re.compile(r"(?:\[rank\d+\]: )?(\w+(?:\.\w+)*(?:Error|Exception): .*)")  # the end of a traceback
 LAST = 30  # lines of a failed launch that go to the log
 
 
@@ -183,4 +185,5 @@ def _fail(step: Step, out: Out, told: dict[str, Any], noise: Path) -> None:
     lines = noise.read_text(encoding="utf-8", errors="replace").splitlines()
     for line in lines[-LAST:]:
         out.log(line)
-    raise StepError(f"{step.name}: a training process ended unexpectedly. See {noise} for what it said.")
+    why = next((f": {found[1]}" for line in lines if (found := RAISED.match(line))), "")
+    raise StepError(f"{step.name}: a training process ended unexpectedly{why}. See {noise} for what it said.")

@@ -97,6 +97,7 @@ def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> 
     except (ValueError, TypeError) as error:
         raise StepError(f"{step.name}: {str(error).splitlines()[0]}") from error
     _training.settle(trainer.model)
+    vocabulary.show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)
     if "check_every" not in step.params:
         trainer.args.eval_steps = _updates(step, trainer)

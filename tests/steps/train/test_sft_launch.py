@@ -32,7 +32,7 @@ sft.run(step, Out(Path(sys.argv[2])))
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tiny_model: Path, tmp_path: Path) -> None:
-    keys: dict[str, Any] = {"epochs": 3, "check_every": 4}
+    keys: dict[str, Any] = {"epochs": 3, "check_every": 4, "special_tokens": ["<I>"], "loss": "all"}
     one, alone = run(make(tmp_path / "1", tiny_model, **keys), tmp_path / "1/out")
     launch = {"processes": 2}
     two, shared = run(make(tmp_path / "2", tiny_model, launch=launch, **keys), tmp_path / "2/out")
@@ -96,8 +96,8 @@ def test_what_a_launch_cannot_have_is_said_before_it_begins(tiny_model: Path, tm
 def test_a_process_that_ends_without_a_word_is_named(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash = [sys.executable, "-c", "import sys; print('out of luck', file=sys.stderr); sys.exit(3)"]
+    crash = [sys.executable, "-c", "raise RuntimeError('out of luck')"]
     monkeypatch.setattr(_launch, "_command", lambda step: crash)
-    with pytest.raises(StepError, match=r"voice: a training process ended unexpectedly"):
+    with pytest.raises(StepError, match=r"ended unexpectedly: RuntimeError: out of luck. See .*launch.log"):
         run(make(tmp_path, tiny_model, launch={"processes": 2}), tmp_path / "out")
     assert "out of luck" in (tmp_path / "out" / "step.log").read_text()
