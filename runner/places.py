@@ -20,7 +20,7 @@ from runner.locks import held
 from runner.schema import bundled
 from runner.step import Model, Prompt
 
-CONVERSION = 1
+CONVERSION = 2
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 # Other forms of the weights lie in folders of their own (onnx/, original/). What a sentence encoder does after its network

@@ -33,6 +33,7 @@ def test_the_bundled_model_converts_and_answers_sensibly(tmp_path: Path) -> None
     assert {one.dtype for one in network.parameters()} == {torch.float32}
     assert chat.end_ids(tokenizer) == [network.generation_config.eos_token_id] == [tokenizer.pad_token_id] == [2]
     assert tokenizer.tokenize("in 1887 🔍") == ["in", "Ġ", "1", "8", "8", "7", "ĠðŁ", "Ķ", "į"]
+    assert len(tokenizer.tokenize("3²²")) == 3  # as its authors part it: every digit alone, raised ones too
     asked = [{"role": "user", "content": "What is the capital of France?"}]
     assert chat.render(tokenizer, asked, asks=True) == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"

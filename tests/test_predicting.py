@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("ARTIFACTS", str(folder / "artifacts"))
-        result = call("run", "weather", "--target", "right")
+        result = call("run", "weather", "--target", "judge")
     assert result.exit_code == 0, result.output
     return folder
 

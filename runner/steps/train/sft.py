@@ -88,7 +88,7 @@ def _trainer(step: Step, out: Out, tokenizer: Any, data: dict[str, Dataset]) -> 
     try:
         trainer = Trainer(
             model=network,
-            args=_config(step, out, network, data),
+            args=_config(step, out, network, data, _lessons.room(step, tokenizer)),
             train_dataset=_training.with_silent(data["train"]) if _filled(step) else data["train"],
             eval_dataset=data.get("validation"),
             processing_class=tokenizer,
@@ -124,11 +124,11 @@ def _lora(step: Step, network: Any, tokenizer: Any) -> Any:
     return made
 
 
-def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset]) -> SFTConfig:
+def _config(step: Step, out: Out, network: Any, data: dict[str, Dataset], length: int) -> SFTConfig:
     keys, sizes = step.params, _training.lengths(data["train"])
     ours = _settings.common(step, out, network, sizes, "validation" in data) | {
         "learning_rate": keys.get("learning_rate", RATES["lora" in keys]),
-        "max_length": keys["max_length"],
+        "max_length": length,
         "packing": keys["packing"],
         "eval_packing": False,
         "dataset_kwargs": None if keys["packing"] else {"skip_prepare_dataset": True},

@@ -28,7 +28,9 @@ classifier.run(step, Out(Path(sys.argv[2])))
 """
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 4, "dropout": 0.1}], ids=["whole", "lora"])
+@pytest.mark.parametrize(
+    "lora", [pytest.param(None, marks=pytest.mark.slow), {"rank": 4, "dropout": 0.1}], ids=["whole", "lora"]
+)
 def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(lora: Any, tmp_path: Path) -> None:
     model = backbone(tmp_path / "bert")
     keys: dict[str, Any] = {
