@@ -160,8 +160,8 @@ def factory(model: Path, folder: Path) -> dict[str, Any]:
         "use_cpu": True,
         "report_to": "none",
     }
-    (folder / "train.json").write_text(json.dumps(settings), encoding="utf-8")
-    command = [os.environ["LLAMAFACTORY"], "train", str(folder / "train.json")]
+    (folder / "train.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML too
+    command = [os.environ["LLAMAFACTORY"], "train", str(folder / "train.yaml")]
     subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
     results = json.loads((folder / "final" / "train_results.json").read_text(encoding="utf-8"))
     clock.seconds = results["train_runtime"]
