@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from runner.files import Row, read_rows
+from runner.files import Row
+from tests.recipe_runs import facts, rows, run, store
 from tests.server import Body, Server
 
-ROOT = Path(__file__).resolve().parent.parent
+RECIPE = "characterchat-data"
 BASE_FIELDS = {"name", "gender", "age", "region", "job"}
 ASPECTS = [
     *("advantages_and_disadvantages", "hobby", "growth_experience", "family_relationship", "working_conditions"),
@@ -59,40 +57,16 @@ def filled(properties: dict[str, Any], mark: int) -> dict[str, Any]:
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Path:
-    """A store of its own, with the bundled models that set-up has converted."""
-    (tmp_path / "models").symlink_to(ROOT / "artifacts" / "models")
-    (ROOT / "artifacts" / "models").mkdir(exist_ok=True)
-    return tmp_path
-
-
-def run(artifacts: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "runner", "run", "characterchat-data", *arguments]
-    kept = {key: value for key, value in os.environ.items() if key != "DATASETS"}
-    environment = {**kept, "ARTIFACTS": str(artifacts), "WRITER_API_KEY": "none"}
-    made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1700, check=False)
-    assert made.returncode == 0, made.stderr
-    return made.stdout
-
-
-def rows(folder: Path, step: str) -> list[Row]:
-    held = folder / step
-    paths = [held / f"{part}.jsonl" for part in ("rows", "train", "validation", "test")]
-    return [row for path in paths if path.is_file() for row in read_rows(path)]
-
-
-def facts(folder: Path, step: str) -> dict[str, Any]:
-    held: dict[str, Any] = json.loads((folder / step / "step.json").read_text(encoding="utf-8"))["facts"]
-    return held
+    return store(tmp_path)
 
 
 @pytest.mark.slow
 def test_a_good_endpoint_makes_dialogues_and_sets_of_the_published_shape(artifacts: Path) -> None:
     with Server(reply=reply) as server:
-        run(artifacts, "--set", f"models.writer.endpoint={server.url} {SMALL}")
+        folder = run(RECIPE, artifacts, "--set", f"models.writer.endpoint={server.url} {SMALL}")
         asked = server.requests
-        run(artifacts, "--set", f"models.writer.endpoint={server.url} {SMALL}")
+        run(RECIPE, artifacts, "--set", f"models.writer.endpoint={server.url} {SMALL}")
         assert server.requests == asked
-    folder = next(path for path in artifacts.iterdir() if path.name.startswith("characterchat-data@"))
     expect_people(rows(folder, "toned"))
     talks = rows(folder, "talks")
     expect_talks(talks)
@@ -191,8 +165,7 @@ def choices(talks: list[Row]) -> Iterator[tuple[str, str, int]]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_smoke_variant_goes_through_every_step_on_the_bundled_model(artifacts: Path) -> None:
-    run(artifacts, "-V", "smoke")
-    folder = artifacts / "characterchat-data@smoke"
+    folder = run(RECIPE, artifacts, "-V", "smoke")
     people, talks = rows(folder, "toned"), rows(folder, "talks")
     assert len(people) == 3
     assert all(len(person["profile"]) == 17 and 12 <= person["profile"]["age"] <= 40 for person in people)

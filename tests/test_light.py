@@ -86,6 +86,7 @@ def is_package(module: str | None) -> bool:
 def may_be_heavy(path: Path) -> bool:
     inside = path.relative_to(RUNNER)
     return inside.name in (
+        "conversion.py",
         "models.py",
         "bits.py",
         "vocabulary.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 import subprocess
 import sys
@@ -315,10 +316,11 @@ def test_checking_all_recipes_takes_well_under_a_second() -> None:
     command = [sys.executable, "-m", "runner", "check"]
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = os.times()
         subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 1.0  # 0.2 s where nothing else runs
+        after = os.times()  # the processor's time, which what else the machine does disturbs least
+        times.append(sum(after[2:4]) - sum(before[2:4]))
+    assert min(times) < 1.0  # 0.4 s where nothing else runs
 
 
 @pytest.mark.parametrize("name", [f"{verb}/{kind}" for verb in schema.VERBS for kind in schema.kinds(verb)])
