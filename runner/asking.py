@@ -212,9 +212,12 @@ def speakers(step: Step, out: Out, named: Mapping[str, tuple[Model, Decoding]] |
     for name, (model, decoding) in asked.items():
         known = next((speaker for pair, speaker in different if pair == (model, decoding)), None)
         if known is None and "endpoint" in model.entry:
-            from runner import endpoint
+            from runner import batches, endpoint
 
-            service = services.get(canonical(model.entry)) or endpoint.service(model, made)
+            service = services.get(canonical(model.entry))
+            if service is None:
+                batched = model.entry.get("batch")
+                service = batches.Batches(model, made, out.log) if batched else endpoint.service(model, made)
             services[canonical(model.entry)] = service
             known = endpoint.Endpoint(service, decoding, step.params.get("seed", 0))
         elif known is None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 from openai import (
@@ -77,11 +77,22 @@ def service(model: Model, speakers: Speakers) -> Service:
     return Service(model, Lanes(lanes), send, speakers.replies, speakers.spending)
 
 
+class At(Protocol):
+    """An endpoint at work: a request for each question (runner/service.py), or batches of them (runner/batches.py)."""
+
+    model: Model
+    at_once: int
+
+    def submit(self, question: Question) -> Future[Answer]: ...
+    def flush(self) -> None: ...
+    def close(self, patience: float) -> None: ...
+
+
 class Endpoint:
     """A speaker (runner/asking.py): an endpoint with a decoding."""
 
-    def __init__(self, at: Service, decoding: Decoding, seed: int) -> None:
-        self.service, self.at_once = at, at.lanes.most * 2
+    def __init__(self, at: At, decoding: Decoding, seed: int) -> None:
+        self.service, self.at_once = at, at.at_once
         self._how = questions.parameters(decoding)
         self._seed = None if decoding.mode == "greedy" else seed
 
@@ -93,7 +104,7 @@ class Endpoint:
         return self.service.submit(Question(ask, body, questions.keys(model, body, ask), length, (length + most, usd)))
 
     def flush(self) -> None:
-        """Nothing: questions are sent as they come."""
+        self.service.flush()
 
     def close(self, patience: float) -> None:
         self.service.close(patience)
@@ -114,13 +125,19 @@ async def _send(client: AsyncOpenAI, body: dict[str, Any], key: str, timeout: fl
 
 
 def _read(content: bytes, body: dict[str, Any]) -> Reply:
-    """The answer in a response. Raises Fault where it holds none: cut off, no JSON, no choices."""
+    """The answer in a response. Raises Fault where it holds none: cut off, no JSON."""
     try:
         held = json.loads(content.decode("utf-8"))
-        choice = held["choices"][0]
-        message = choice["message"]
     except (ValueError, RecursionError) as error:
         raise Fault("again", "an answer that is not JSON") from error
+    return read(held, body)
+
+
+def read(held: Any, body: dict[str, Any]) -> Reply:
+    """The answer in a chat completion, to the request with this body. Raises Fault where it holds none."""
+    try:
+        choice = held["choices"][0]
+        message = choice["message"]
     except (KeyError, IndexError, TypeError) as error:
         raise Fault("again", "an answer without choices") from error
     text, finish = _text(message), FINISHES.get(choice.get("finish_reason"), "stop")
@@ -162,21 +179,25 @@ def fault_of(error: Exception, body: dict[str, Any], key: str, timeout: float) -
             "the connection failed" if isinstance(error, APIConnectionError | httpx2.HTTPError) else "a broken answer"
         )
         return Fault("again", f"no answer within {timeout:g} s" if timed_out else lost, slow=timed_out)
-    status, told = error.status_code, _told(error)
-    code = str(error.code or "")
+    return refusal(error.status_code, error.body, body, key, _retry_after(error.response))
+
+
+def refusal(status: int, held: Any, body: dict[str, Any], key: str, after: float | None = None) -> Fault:
+    """What a status other than 200 means for a question; held: the error that came with it."""
+    told, named = _told(held), held if isinstance(held, dict) else {}
+    code = str(named.get("code") or "")
     reason = f"HTTP {status}{_safe(code, told, body, key)}"
-    if code in QUOTA or error.type in QUOTA:
+    if code in QUOTA or named.get("type") in QUOTA:
         return Fault("stop", reason)
     if status in BUSY:
-        return Fault("busy", reason, _retry_after(error.response))
+        return Fault("busy", reason, after)
     if status in AGAIN or status >= 500:
-        return Fault("again", reason, _retry_after(error.response), told=told, slow=status in OVERLOADED)
+        return Fault("again", reason, after, told=told, slow=status in OVERLOADED)
     return Fault("no", reason, told=told)
 
 
-def _told(error: APIStatusError) -> str:
+def _told(held: Any) -> str:
     """What the server said; of a body that is no JSON object, only that it is none."""
-    held = error.body
     message = held.get("message", held.get("detail")) if isinstance(held, dict) else None
     return message if isinstance(message, str) else json.dumps(held) if isinstance(held, dict) else ""
 

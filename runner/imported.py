@@ -85,9 +85,10 @@ def _sampling(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training(settings: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
-    lora = f"{{rank: {held['lora_r']}, alpha: {held['lora_alpha']}, dropout: {held['lora_dropout']:g}, targets: all}}"
+    numbers = f"rank: {held['lora_r']}, alpha: {held['lora_alpha']}, dropout: {held['lora_dropout']:g}"
+    targets = f"[{', '.join(map(_text, held['target_modules']))}]" if "target_modules" in held else "all"
     return {
-        **({"lora": lora} if settings["type_fine_tune"] != "full" else {}),
+        **({"lora": f"{{{numbers}, targets: {targets}}}"} if settings["type_fine_tune"] != "full" else {}),
         "epochs": held["epochs"],
         "stop_early": "{after: 8, on: loss}",
         "learning_rate": f"{held['learning_rate']:g}",

@@ -1,4 +1,4 @@
-"""Recipes from what other programs were set up with: `recipe import selfchatbot FOLDER`.
+"""Recipes from what other programs were set up with: `python -m runner import selfchatbot FOLDER`.
 
 selfchatbot keeps its data in $selfChatBot_raw/Dataset_ID_Name/ (parameters.json, and a folder of text files for each
 format), edits its training settings in $selfChatBot_preprocessed/Dataset_ID_Name/parameters.json, and its sampling
@@ -7,7 +7,6 @@ settings in $selfChatBot_results/Dataset_ID_Name/parameters.json. All three are 
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -16,14 +15,17 @@ from typing import Any
 
 from runner.errors import DataError
 from runner.imported import FORMATS, recipe_text
+from runner.problems import suggest
 from runner.schema import kinds
 
 RAW, PREPROCESSED, RESULTS = "selfChatBot_raw", "selfChatBot_preprocessed", "selfChatBot_results"
 SETTINGS = "parameters.json"
+TARGETS = "target_modules"
 DATASET = re.compile(r"Dataset_(\d+)_?(.*)")
 COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 TRAILING = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])', re.DOTALL)
 WAYS = ("lora", "qlora", "full")
+NEAR = 0.5  # how alike a word and the one that was meant are: Discord and DiscordChatExporter
 INPUT: dict[str, type] = {"model": str, "type_fine_tune": str, "max_length": int, "preprocessor_data": dict}
 KINDS = {str: "a text", int: "a whole number", dict: "an object"}
 TRAINING: dict[str, Any] = {
@@ -52,8 +54,8 @@ def selfchatbot(folder: Path | None, dataset: int | None = None) -> tuple[str, s
     found = _dataset(_raw(folder), dataset)
     settings = _settings(found)
     formats = _formats(found, settings)
-    training = _edited(found, PREPROCESSED, TRAINING)
-    sampling = _edited(found, RESULTS, SAMPLING)
+    training = _edited(found, settings, PREPROCESSED, TRAINING)
+    sampling = _edited(found, settings, RESULTS, SAMPLING)
     known = DATASET.search(found.name)
     assert known, "datasets are found by this pattern"
     name = re.sub(r"[^a-z0-9]+", "-", known[2].lower()).strip("-")
@@ -119,7 +121,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     held = read_settings(path)
     problems = [f"{path}: '{key}' is missing." for key in ("model", "type_fine_tune") if key not in held]
-    problems += [f"{path}: unknown key '{key}'.{_near(key, INPUT)}" for key in held if key not in INPUT]
+    problems += [f"{path}: unknown key '{key}'.{suggest(key, INPUT, cutoff=NEAR)}" for key in held if key not in INPUT]
     problems += [
         f"{path}: '{key}' is {json.dumps(held[key])}, {KINDS[kind]} belongs there."
         for key, kind in INPUT.items()
@@ -133,18 +135,13 @@ def _settings(folder: Path) -> dict[str, Any]:
     return held
 
 
-def _near(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
-
-
 def _formats(folder: Path, settings: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """For each format's folder its kind of reader and the user name; sorted by folder name."""
     readable = {name: kind for name, kind in FORMATS.items() if kind in kinds("preprocess")}
     data = settings.get("preprocessor_data") or {}
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     where = folder / SETTINGS
-    problems = [f"{folder / name}: no known format.{_near(name, readable)}" for name in found if name not in readable]
+    problems = [f"{folder / name}: no known format.{suggest(name, readable, cutoff=NEAR)}" for name in found if name not in readable]
     problems += [
         f"{where}: preprocessor_data.{name} has no folder {name} beside it." for name in data if name not in found
     ]
@@ -157,7 +154,7 @@ def _formats(folder: Path, settings: dict[str, Any]) -> dict[str, tuple[str, str
             continue
         more = [key for key in (held or {}) if key != "username"]
         problems += [
-            f"{where}: unknown key 'preprocessor_data.{name}.{key}'.{_near(key, ['username'])}" for key in more
+            f"{where}: unknown key 'preprocessor_data.{name}.{key}'.{suggest(key, ['username'], cutoff=NEAR)}" for key in more
         ]
         if not any(path.is_file() for path in (folder / name).iterdir()):
             problems.append(f"{folder / name}: empty. Put the exported chats there.")
@@ -169,12 +166,36 @@ def _formats(folder: Path, settings: dict[str, Any]) -> dict[str, tuple[str, str
     return made
 
 
-def _edited(folder: Path, variable: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """What selfchatbot itself wrote for this dataset, where the variable says where that is; else its defaults."""
+def _edited(folder: Path, settings: dict[str, Any], variable: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """What selfchatbot itself wrote for this dataset, where the variable says where that is; else its defaults.
+
+    target_modules, which it reads although it never writes them, are kept. Raises DataError for what is no number, and
+    for what would train another model than the recipe's.
+    """
     root = os.environ.get(variable)
     path = Path(root, folder.name, SETTINGS) if root else None
     held = read_settings(path) if path and path.is_file() else {}
-    wrong = [key for key in defaults if key in held and type(held[key]) not in (int, float)]
-    if wrong:
-        raise DataError(f"{path}: '{wrong[0]}' is {json.dumps(held[wrong[0]])}, no number.")
-    return {**defaults, **{key: held[key] for key in defaults if key in held}}
+    problems = [
+        f"{path}: '{key}' is {json.dumps(held[key])}, no number. Mend it."
+        for key in defaults
+        if key in held and type(held[key]) not in (int, float)
+    ]
+    if variable == PREPROCESSED:
+        problems += [f"{path}: {said}" for said in _not_taken(held, settings, folder / SETTINGS)]
+    if problems:
+        raise DataError(*problems)
+    return {**defaults, **{key: held[key] for key in (*defaults, TARGETS) if key in held}}
+
+
+def _not_taken(held: dict[str, Any], settings: dict[str, Any], first: Path) -> list[str]:
+    problems = [
+        f"'{key}' is {json.dumps(held[key])}, and {json.dumps(settings[key])} in {first}. Make them the same."
+        for key in ("model", "type_fine_tune")
+        if key in held and held[key] != settings[key]
+    ]
+    if "config" in held:
+        problems.append("'config' is not taken over: it makes another model. Save that model, and name its folder.")
+    targets = held.get(TARGETS, [""])
+    if not isinstance(targets, list) or not targets or not all(isinstance(one, str) for one in targets):
+        problems.append(f"'{TARGETS}' is {json.dumps(targets)}. Write a list of the layers' names.")
+    return problems

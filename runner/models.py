@@ -53,9 +53,12 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def free_memory(on: str | None = None) -> int:
-    """Bytes that are free on the device, or on another that is named."""
-    return int(torch.cuda.mem_get_info()[0] if (on or device()) == "cuda" else psutil.virtual_memory().available)
+def free_memory(on: str | None = None, everywhere: bool = False) -> int:
+    """Bytes that are free on the device, or on another that is named; everywhere: on all GPUs together."""
+    if (on or device()) != "cuda":
+        return int(psutil.virtual_memory().available)
+    gpus = range(torch.cuda.device_count()) if everywhere else [torch.cuda.current_device()]
+    return sum(int(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus)
 
 
 def precision() -> torch.dtype:
@@ -86,17 +89,22 @@ def load_tokenizer(model: Model, artifacts: Path, say: Say = nothing) -> Any:
 
 
 def load_network(
-    model: Model, artifacts: Path, dtype: torch.dtype | None = None, say: Say = nothing, on: str | None = None
+    model: Model,
+    artifacts: Path,
+    dtype: torch.dtype | None = None,
+    say: Say = nothing,
+    on: str | None = None,
+    spread: str | None = None,
 ) -> Any:
     """The weights as one plain causal language model; an adapter is merged into a copy of its base.
 
-    dtype None takes what the hardware does best; on: cpu, for weights that only pass through. Raises StepError or
-    MachineError in one line.
+    dtype None takes what the hardware does best; on: cpu, for weights that only pass through; spread: a device map of
+    accelerate's, for weights over several GPUs. Raises StepError or MachineError in one line.
     """
     if is_adapter(model):
         if model.base is None:
             raise StepError(f"{model.name}: an adapter needs the model under it, and none is given.")
-        under = load_network(model.base, artifacts, dtype, say, on)
+        under = load_network(model.base, artifacts, dtype, say, on, spread)
         rows = vocabulary.needed(model.folder)
         vocabulary.grow(under, rows)
         merged = _adapted(under, model).merge_and_unload()
@@ -105,12 +113,14 @@ def load_network(
         return merged
     folder, size, dtype = folder_of(model, artifacts, say), model.entry.get("bits"), dtype or precision()
     parameters = _parameters(folder, _read(AutoConfig, model, folder))
-    _expect_room(model, parameters * (size / 8 if size else dtype.itemsize), on)
+    _expect_room(model, parameters * (size / 8 if size else dtype.itemsize), on, bool(spread))
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if size:
-        options |= {"quantization_config": bits.config(model.name, size, dtype), "device_map": {"": device()}}
+        options["quantization_config"] = bits.config(model.name, size, dtype)
+    if size or spread:
+        options["device_map"] = spread or {"": device()}
     network = _read(AutoModelForCausalLM, model, folder, **options)
-    return bits.ready(network) if size else network.to(on or device())
+    return bits.ready(network) if size else network if spread else network.to(on or device())
 
 
 def folder_of(model: Model, artifacts: Path, say: Say = nothing) -> Path:
@@ -162,8 +172,8 @@ def _parameters(folder: Path, config: Any) -> int:
     return int(held // (config.dtype or torch.float32).itemsize)
 
 
-def _expect_room(model: Model, needed: float, on: str | None = None) -> None:
-    free = free_memory(on)
+def _expect_room(model: Model, needed: float, on: str | None = None, everywhere: bool = False) -> None:
+    free = free_memory(on, everywhere)
     if needed > free:
         sizes = f"the weights need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
         raise MachineError(
@@ -180,6 +190,12 @@ class Weights:
     _lock: RLock = field(default_factory=RLock)
     _worn: list[str | None] = field(default_factory=list)
     _state: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in; the layers after it may lie on other devices."""
+        held: torch.device = self.network.get_input_embeddings().weight.device
+        return held
 
     @contextmanager
     def worn(self, adapter: str | None) -> Iterator[PreTrainedModel | PeftModel]:
@@ -270,7 +286,7 @@ def _load(model: Model, artifacts: Path, say: Say) -> Loaded:
     plain, key, rows = _plain(model, artifacts, say)
     if key not in _POOL:
         say(f"loading {plain.name}")
-        network = load_network(plain, artifacts, say=say).eval()
+        network = load_network(plain, artifacts, say=say, spread=places.root(plain).entry.get("device_map")).eval()
         vocabulary.grow(network, rows)
         _POOL[key] = Weights(network)
     weights = _POOL[key]

@@ -77,7 +77,7 @@ def check(value: Any, where: str, problems: Problems) -> bool:
 
 def _is_range(held: Any) -> bool:
     found = RANGE.fullmatch(held) if isinstance(held, str) else None
-    return bool(found) and int(found[1]) < int(found[2]) if found else False
+    return found is not None and int(found[1]) < int(found[2])
 
 
 def _check_choices(held: Seq, mark: Mark, where: str, problems: Problems) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.errors import DataError, StepError
 from runner.execute import model_of
-from runner.files import Row, read_rows
+from runner.files import Row, loads
 from runner.plan import Plan
 from runner.problems import suggest
 from runner.references import MODEL_VERBS, ModelUse
@@ -85,14 +85,29 @@ def read(text: str | None, pair: str | None, file: str | None) -> list[Row]:
 
 def _rows(path: Path, pair: str | None) -> Iterator[Row]:
     beside = {"text_pair": pair} if pair is not None else {}
-    if path.suffix == ".jsonl":
-        for at, row in enumerate(read_rows(path), 1):
-            if not isinstance(row.get("text"), str):
-                raise DataError(f'{path}:{at}: no text. Each line needs a text: {{"text": …}}.')
-            yield {"text": row["text"], **({"text_pair": str(row["text_pair"])} if "text_pair" in row else beside)}
+    lines = _lines(path)
+    if path.suffix != ".jsonl":
+        yield from ({"text": line, **beside} for line in lines if line.strip())
         return
-    lines = sys.stdin.read() if path == Path("/dev/stdin") else path.read_text(encoding="utf-8-sig")
-    yield from ({"text": line, **beside} for line in lines.splitlines() if line.strip())
+    for at, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{at}: not a JSON object ({error}). Mend the line.") from error
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise DataError(f'{path}:{at}: no text. Each line needs a text: {{"text": …}}.')
+        yield {"text": row["text"], **({"text_pair": str(row["text_pair"])} if "text_pair" in row else beside)}
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines end where files end them: other breaks, such as U+2028, stand in texts."""
+    try:
+        held = sys.stdin.read() if path == Path("/dev/stdin") else path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start + 1}). Save it so.") from error
+    return held.split("\n")
 
 
 def table(answers: list[Answer]) -> tuple[list[str], list[list[Any]]]:

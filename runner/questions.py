@@ -79,7 +79,10 @@ def identity(model: Model) -> Any:
     """What makes the answers of loaded weights what they are: where they were made, or what a folder holds."""
     if model.folder:
         return [model.folder.parent.name, model.folder.name]  # store/<key>/<checkpoint>: the key is of the content
-    return [model.entry, model.files]
+    entry = {
+        key: value for key, value in model.entry.items() if key != "device_map"
+    }  # the same weights, wherever they lie
+    return [entry, model.files]
 
 
 def local_key(model: Model, decoding: Decoding, ask: Ask, seed: int) -> str:

@@ -22,6 +22,16 @@ from runner.resolve import check_models, resolve
 from runner.strict_yaml import Map, Seq
 
 FOLDER = Path("recipes")
+KEPT = {
+    "cache",
+    "chats",
+    "keys",
+    "models",
+    "plans",
+    "reports",
+    "store",
+    "tracking",
+}  # in artifacts/, beside the recipes'
 MOST_STEPS = 5000
 
 
@@ -125,6 +135,10 @@ def targets() -> frozenset[str]:
 def _check_name(path: Path, mark: Mark, problems: Problems) -> None:
     if path.stem in targets():
         problems.add(mark, f"'{path.stem}' is the name of a make target. Rename the file.")
+    elif path.stem.lower() in KEPT:
+        problems.add(
+            mark, f"'{path.stem}' is the name of a folder that the runner keeps in artifacts/. Rename the file."
+        )
     elif not shape.is_name(path.stem):
         problems.add(mark, f"'{path.stem}' is not a name. Use letters, digits, - and _, a letter first.")
 
@@ -253,6 +267,13 @@ def _includes(doc: Map, path: Path, problems: Problems) -> dict[str, str]:
                 message = f"{text.where}: includes '{name}', which is no file of {_shown(folder)}/."
                 problems.add(text.mark, f"{message}{hint or ' Put it there.'}")
                 continue
-            found[name] = file.read_text(encoding="utf-8")
+            try:
+                found[name] = file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                problems.add(
+                    text.mark,
+                    f"{text.where}: includes '{name}', which is not UTF-8 (byte {error.start + 1}). Save it so.",
+                )
+                continue
             waiting.append(text._replace(text=found[name]))
     return found

@@ -39,6 +39,18 @@ def _in_words(path: Path) -> Iterator[None]:
         raise StepError(f"{path}: {error}. {advice}") from error
 
 
+@contextmanager
+def _at_once(base: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing, and nobody else writes meanwhile; after an error the connection is free for the next."""
+    base.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        base.execute("COMMIT")
+    finally:
+        if base.in_transaction:
+            base.execute("ROLLBACK")
+
+
 class Replies:
     """The cache. Its methods may be called from any thread; `key` is a digest of the whole question."""
 
@@ -54,7 +66,7 @@ class Replies:
     def get(self, *keys: str) -> Reply | None:
         """The answer under the first of these keys that has one."""
         for key in keys:
-            found = self._base().execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+            found = self._run("SELECT reply FROM replies WHERE key = ?", key).fetchone()
             if found:
                 reply: Reply = json.loads(found[0])
                 return reply
@@ -67,8 +79,7 @@ class Replies:
 
     def _claimed(self, *keys: str) -> Reply | bool:
         base = self._base()
-        base.execute("BEGIN IMMEDIATE")
-        try:
+        with _at_once(base):
             reply = self.get(*keys)
             if reply is not None:
                 return reply
@@ -77,40 +88,43 @@ class Replies:
                 return False
             base.execute("INSERT OR REPLACE INTO claims VALUES (?, ?)", (keys[0], self._me()))
             return True
-        finally:
-            base.execute("COMMIT")
 
     def put(self, key: str, asked: str, reply: Reply, claimed: str | None = None) -> None:
         """Keep an answer; `asked` says whom it is from. Ends the claim on `claimed`."""
         with _in_words(self.path):
             base = self._base()
-            base.execute("BEGIN IMMEDIATE")
-            base.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (key, asked, json.dumps(reply)))
-            if claimed:
-                base.execute("DELETE FROM claims WHERE key = ?", (claimed,))
-            base.execute("COMMIT")
+            with _at_once(base):
+                base.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?)", (key, asked, json.dumps(reply)))
+                if claimed:
+                    base.execute("DELETE FROM claims WHERE key = ?", (claimed,))
 
     def release(self, key: str) -> None:
         """End a claim without an answer."""
-        self._base().execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self._me()))
+        self._run("DELETE FROM claims WHERE key = ? AND owner = ?", key, self._me())
 
     def has_any(self, asked: Sequence[str]) -> bool:
         """Whether any of these has ever answered anything."""
         marks = ", ".join("?" * len(asked))
-        return bool(self._base().execute(f"SELECT 1 FROM replies WHERE asked IN ({marks}) LIMIT 1", asked).fetchone())  # noqa: S608
+        return bool(self._run(f"SELECT 1 FROM replies WHERE asked IN ({marks}) LIMIT 1", *asked).fetchone())  # noqa: S608
 
     def known(self, name: str) -> Any:
         """What was remembered under a name, None where nothing was."""
-        found = self._base().execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+        found = self._run("SELECT value FROM known WHERE name = ?", name).fetchone()
         return json.loads(found[0]) if found else None
+
+    def all_known(self, beginning: str) -> dict[str, Any]:
+        """Everything remembered under names that begin so."""
+        held = self._base().execute(
+            "SELECT name, value FROM known WHERE substr(name, 1, ?) = ? ORDER BY name", (len(beginning), beginning)
+        )
+        return {name: json.loads(value) for name, value in held}
 
     def remember(self, name: str, value: Any) -> None:
         """Remember something that is no answer: what an endpoint can do, a batch on its way. None forgets it."""
-        base = self._base()
         if value is None:
-            base.execute("DELETE FROM known WHERE name = ?", (name,))
+            self._run("DELETE FROM known WHERE name = ?", name)
         else:
-            base.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, json.dumps(value)))
+            self._run("INSERT OR REPLACE INTO known VALUES (?, ?)", name, json.dumps(value))
 
     def close(self) -> None:
         """Close it in all threads, and give up what is claimed."""
@@ -123,6 +137,10 @@ class Replies:
                 Path(self._owner.name).unlink(missing_ok=True)
                 self._owner.close()
                 self._owner = None
+
+    def _run(self, query: str, *values: str) -> sqlite3.Cursor:
+        with _in_words(self.path):
+            return self._base().execute(query, values)
 
     def _base(self) -> sqlite3.Connection:
         found: sqlite3.Connection | None = getattr(self._held, "base", None)

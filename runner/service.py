@@ -61,6 +61,7 @@ class Service:
 
     def __init__(self, model: Model, lanes: Lanes, send: Send, replies: Replies, spending: Spending) -> None:
         self.model, self.lanes, self.replies, self.spending = model, lanes, replies, spending
+        self.at_once = lanes.most * 2
         self._send = send
         self._waiting: dict[str, list[Future[Answer]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,6 +88,9 @@ class Service:
         else:
             self._loop.call_soon_threadsafe(self._take_in, question, future)
         return future
+
+    def flush(self) -> None:
+        """Nothing: questions are sent as they come."""
 
     def close(self, patience: float) -> None:
         """Nothing more is sent; what is on its way is waited for, so that nothing paid for is lost. May be called twice."""

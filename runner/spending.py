@@ -58,10 +58,10 @@ class Spending:
         )
         return f"budget: {shown} used, and the next request may not fit. Run again for as much again, or raise it."
 
-    def book(self, held: tuple[int, float], input: int, output: int, cost: float) -> None:  # noqa: A002
-        """Replace what was held for one request by what it took; zeros where it had no answer."""
+    def book(self, held: tuple[int, float] | None, input: int, output: int, cost: float) -> None:  # noqa: A002
+        """Replace what was held for one request by what it took; zeros where it had no answer. None: another run held it."""
         with self._lock:
-            for name, amount in (("tokens", held[0]), ("usd", held[1]), ("requests", 1)):
+            for name, amount in (("tokens", held[0]), ("usd", held[1]), ("requests", 1)) if held else ():
                 self._held[name] -= amount
             self.requests += 1
             self.input += input

@@ -62,27 +62,38 @@ class Session:
     def run(self) -> None:
         """Talk until `/quit` or the end of what is read.
 
-        Ctrl-C while an answer comes keeps what has come; elsewhere it goes through to the caller.
+        Ctrl-C while an answer comes keeps what has come; twice at the prompt it goes through to the caller.
         """
         self.greet()
+        leaving = False
         while True:
             try:
                 typed = self.read().strip()
             except EOFError:
                 return
+            except KeyboardInterrupt:
+                if leaving:
+                    raise
+                leaving = True  # not the first time: that may have been meant for an answer that has just ended
+                self.write("\n(Ctrl-C once more leaves, as Ctrl-D does.)\n")
+                continue
+            leaving = False
             if typed in ("/quit", "/exit"):
                 return
             try:
-                if typed.startswith("/") and not typed.startswith("//"):
-                    commands.obey(self, typed[1:])
-                elif self.duet:
-                    self.more(int(typed) if typed.isdecimal() else 1)
-                elif typed:
-                    self.say(typed.removeprefix("/") if typed.startswith("//") else typed)
+                self._do(typed)
             except RunnerError as error:
                 self.write(f"({error})\n")
             except KeyboardInterrupt:
                 self.write("\n")
+
+    def _do(self, typed: str) -> None:
+        if typed.startswith("/") and not typed.startswith("//"):
+            commands.obey(self, typed[1:])
+        elif self.duet:
+            self.more(int(typed) if typed.isdecimal() else 1)
+        elif typed:
+            self.say(typed.removeprefix("/") if typed.startswith("//") else typed)
 
     def single(self, text: str) -> None:
         """The answer to one message; of two who talk with each other all their turns, the message being the first."""

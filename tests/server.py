@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 # What can go wrong, each a way to answer.
 FAULTS = (
@@ -89,7 +89,7 @@ class Server:
     keep: int = 100_000  # so many bodies are kept
     url: str = ""
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._random = random.Random(self.seed)
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()

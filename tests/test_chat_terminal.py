@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -24,7 +26,7 @@ models:
   base: {load: "%s"}
 decoding:
   talk: {mode: sample, max_new_tokens: 12}
-  long: {mode: sample, max_new_tokens: 400}
+  forever: {mode: sample, top_k: 50, max_new_tokens: 90000}
 prompts:
   persona: {system: You are Holmes.}
   asked: {system: "You are {{ who }}.", user: "They say: {{ text }}"}
@@ -35,7 +37,7 @@ steps:
   voice: {train: sft, from: parts, model: base, lora: {rank: 4}, max_steps: 1, batch: 2}
 chat:
   bare: {model: base, decoding: talk}
-  slow: {model: base, decoding: long}
+  endless: {model: base, decoding: forever}
   filled: {model: base, decoding: talk, prompt: asked, with: {who: Watson}}
   holmes: {model: voice, decoding: talk}
 """
@@ -98,9 +100,27 @@ def test_a_prompt_with_one_open_variable_takes_what_is_typed(folder: Path) -> No
     assert chat(folder, "-C", "filled", "--text", "Hello {{ 7 * 7 }}").exit_code == 0
 
 
-@pytest.mark.slow  # Ctrl-C must come while the answer does, which a busy machine does not always allow
-def test_in_a_terminal_answers_are_streamed_ctrl_c_keeps_the_session_and_ctrl_d_ends_it(folder: Path) -> None:
-    child = terminal(folder, "-C", "slow")
+def endless(folder: Path, base: Path) -> Path:
+    """The small model with a context of 100,000 tokens, whose end token is never among the fifty likeliest."""
+    from safetensors.torch import load_file, save_file
+
+    made = folder / "endless"
+    shutil.copytree(base, made)
+    weights = load_file(made / "model.safetensors")
+    for mark in (0, 1, 2):  # its special tokens; a score of zero is about the middle one of 400
+        weights["model.embed_tokens.weight"][mark] = 0
+    save_file(weights, made / "model.safetensors", {"format": "pt"})
+    for name, key in {"config.json": "max_position_embeddings", "tokenizer_config.json": "model_max_length"}.items():
+        held = json.loads((made / name).read_text(encoding="utf-8"))
+        (made / name).write_text(json.dumps(held | {key: 100_000}), encoding="utf-8")
+    return made
+
+
+def test_in_a_terminal_answers_are_streamed_ctrl_c_keeps_the_session_and_ctrl_d_ends_it(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    folder = project.make(tmp_path / "project", RECIPE % endless(tmp_path, tiny_model))
+    child = terminal(folder, "-C", "endless")
     child.expect("you> ")
     child.sendline("Tell me everything.")
     child.expect(re.compile(r"everything\.\r\n.{3}", re.DOTALL))
@@ -114,6 +134,9 @@ def test_in_a_terminal_answers_are_streamed_ctrl_c_keeps_the_session_and_ctrl_d_
     child.expect("you> ")
     child.sendline("/reset")
     child.expect("begins anew")
+    child.expect("you> ")
+    child.sendintr()
+    child.expect("Ctrl-C once more leaves")
     child.expect("you> ")
     child.sendeof()
     child.expect(r"Kept in (\S+\.jsonl)")

@@ -160,7 +160,7 @@ def test_rows_at_once_are_those_of_the_trainers(sizes: list[int], monkeypatch: p
     from runner.steps.train import _training
 
     config = {**schema.bundled()["smollm2-135m"]["config"]}
-    monkeypatch.setattr(models, "free_memory", lambda on=None: CPU.free)
+    monkeypatch.setattr(models, "free_memory", lambda *given: CPU.free)
     at_once, twice = _training.rows_at_once(LlamaConfig(**config), sizes, 8)
     shape = shapes.find(SMALL, Path())
     assert shape

@@ -203,4 +203,20 @@ def test_an_empty_format_folder_and_edited_nonsense_are_refused(raw, monkeypatch
     (where / "DiscordChatExporter" / "chat.txt").write_text("hello", encoding="utf-8")
     dataset(raw / "made", settings={"epochs": "many"}, formats=())
     monkeypatch.setenv("selfChatBot_preprocessed", str(raw / "made"))
-    assert failure(raw)[0].endswith("'epochs' is \"many\", no number.")
+    assert failure(raw)[0].endswith("'epochs' is \"many\", no number. Mend it.")
+
+
+def test_layers_that_were_named_for_training_are_kept_and_another_model_is_refused(raw, monkeypatch):
+    dataset(raw)
+    monkeypatch.setenv("selfChatBot_preprocessed", str(raw / "made"))
+    written = {"model": SETTINGS["model"], "type_fine_tune": "lora", "target_modules": ["q_proj", "v_proj"]}
+    where = dataset(raw / "made", settings=written, formats=())
+    assert steps(selfchatbot(raw)[1])["voice"]["lora"]["targets"] == ["q_proj", "v_proj"]
+    other = {"type_fine_tune": "full", "config": {"attention_dropout": 0.1}, "target_modules": ".*proj"}
+    (where / "parameters.json").write_text(json.dumps(other), encoding="utf-8")
+    said = [line.removeprefix("made/Dataset_1_My_Chats/parameters.json: ") for line in failure(raw)]
+    assert said == [
+        "'type_fine_tune' is \"full\", and \"lora\" in Dataset_1_My_Chats/parameters.json. Make them the same.",
+        "'config' is not taken over: it makes another model. Save that model, and name its folder.",
+        "'target_modules' is \".*proj\". Write a list of the layers' names.",
+    ]

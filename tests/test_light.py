@@ -95,6 +95,7 @@ def may_be_heavy(path: Path) -> bool:
         "heads.py",
         "scorers.py",
         "endpoint.py",
+        "batch_api.py",
         "places.py",
     ) or inside.parts[0] in (
         "decoding",

@@ -100,7 +100,7 @@ def test_weights_that_are_not_safetensors_are_refused(tiny_model: Path, tmp_path
 
 
 def test_too_little_memory_is_said_before_loading(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "free_memory", lambda on=None: 1000)
+    monkeypatch.setattr(models, "free_memory", lambda *given: 1000)
     with pytest.raises(MachineError, match=r"base: the weights need 0.0 GiB and 0.0 GiB are free. Use bits: 4"):
         models.load_network(entry(tiny_model), tiny_model)
 

@@ -73,9 +73,11 @@ def test_steps_come_after_what_they_need_wherever_they_stand(language: Language)
         done.add(node.name)
 
 
-def test_a_file_may_not_be_named_like_a_target_or_like_nothing(language: Language) -> None:
+def test_a_file_may_not_be_named_like_a_target_a_folder_of_the_runner_or_like_nothing(language: Language) -> None:
     for name, line in [
         ("run", "'run' is the name of a make target. Rename the file."),
+        ("store", "'store' is the name of a folder that the runner keeps in artifacts/. Rename the file."),
+        ("Cache", "'Cache' is the name of a folder that the runner keeps in artifacts/. Rename the file."),
         ("a b", "'a b' is not a name."),
     ]:
         path = language.folder / "recipes" / f"{name}.yaml"
@@ -128,6 +130,14 @@ def test_a_prompt_includes_a_file_of_the_prompts_folder(language: Language) -> N
     (folder / "more.txt").write_text("Now.")
     made = language.load(BASE.replace("You are", "{% include 'rules.txt' %} You are"))
     assert made.includes == {"rules.txt": "Be {{ trait }}. {% include 'more.txt' %}", "more.txt": "Now."}
+
+
+def test_a_file_that_is_no_text_is_not_included(language: Language) -> None:
+    folder = language.folder / "recipes" / "prompts"
+    folder.mkdir()
+    (folder / "rules.txt").write_bytes(b"caf\xe9")
+    found = language.errors(BASE.replace("You are", "{% include 'rules.txt' %} You are"))
+    assert found == ["7:24: prompts.me.system: includes 'rules.txt', which is not UTF-8 (byte 4). Save it so."]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,15 @@ def test_a_file_that_is_no_cache_is_said_to_be_none(tmp_path: Path) -> None:
         Replies(tmp_path / "r.sqlite").get("k")
 
 
+def test_an_answer_that_cannot_be_kept_does_not_keep_the_next_one_out(tmp_path: Path) -> None:
+    held = Replies(tmp_path / "replies.sqlite3")
+    with pytest.raises(TypeError):
+        held.put("a", "whom", {"text": object()})
+    held.put("b", "whom", {"text": "kept"})
+    assert held.get("a") is None and held.get("b") == {"text": "kept"}
+    held.close()
+
+
 def test_a_local_disk_is_no_network() -> None:
     assert not on_network(ROOT)
 

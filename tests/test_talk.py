@@ -128,12 +128,29 @@ def test_an_interrupted_answer_is_kept_as_far_as_it_came(cast: Cast) -> None:
     assert said[-1] == "(seed 3)\n"
 
 
-def test_ctrl_c_at_the_prompt_reaches_the_caller(cast: Cast) -> None:
-    def read() -> str:
-        raise KeyboardInterrupt
+def pressing(*keys: str) -> Any:
+    """Lines as they are typed, Ctrl-C among them."""
+    waiting = typed(*keys)
 
+    def read() -> str:
+        line: str = waiting()
+        if line == "^C":
+            raise KeyboardInterrupt
+        return line
+
+    return read
+
+
+def test_ctrl_c_that_comes_after_the_answer_has_ended_keeps_the_session(cast: Cast) -> None:
+    said: list[str] = []
+    session = talk.Session(cast, "holmes", pressing("Who was it?", "^C", "And then?", "^C"), said.append)
+    session.run()
+    assert len(turns(session)) == 4 and said.count("\n(Ctrl-C once more leaves, as Ctrl-D does.)\n") == 2
+
+
+def test_ctrl_c_twice_at_the_prompt_reaches_the_caller(cast: Cast) -> None:
     with pytest.raises(KeyboardInterrupt):
-        talk.Session(cast, "holmes", read, lambda text: None).run()
+        talk.Session(cast, "holmes", pressing("^C", "^C", "never read"), lambda text: None).run()
 
 
 def test_another_seed_gives_another_answer_and_again_takes_the_next(cast: Cast) -> None:

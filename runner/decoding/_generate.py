@@ -17,7 +17,7 @@ from runner.decoding._adapters import acting
 from runner.decoding._processors import Draw, penalties
 from runner.decoding._steer import Steer, padded
 from runner.errors import StepError
-from runner.models import Loaded, device
+from runner.models import Loaded
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def run(
     """
     tokenizer, ends = loaded.tokenizer, chat.end_ids(loaded.tokenizer)
     steer = steer or Steer(loaded, batch.prompts)
-    ids, mask = padded(steer.prompts, tokenizer.pad_token_id, device())
+    ids, mask = padded(steer.prompts, tokenizer.pad_token_id, loaded.weights.device)
     width = ids.shape[1]
     room = min(loaded.context - width, steer.room)
     if room < 1:

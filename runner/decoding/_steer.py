@@ -19,7 +19,7 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from runner.decoding._adapters import acting, share
 from runner.decoding._processors import TopP
-from runner.models import Loaded, Weights, device
+from runner.models import Loaded, Weights
 
 Prompts = Sequence[list[int]]
 
@@ -38,7 +38,7 @@ class Term:
         return alike and list(self.prompts) == list(other.prompts)
 
 
-def padded(prompts: Prompts, pad: int, on: str) -> tuple[Any, Any]:
+def padded(prompts: Prompts, pad: int, on: torch.device) -> tuple[Any, Any]:
     """Token ids and mask (rows, width), padded on the left."""
     width = max(len(ids) for ids in prompts)
     ids = torch.tensor([[pad] * (width - len(one)) + one for one in prompts], device=on)
@@ -59,7 +59,7 @@ class Steer:
         self.adapters = [term.loaded.adapter for term in first]
         self.prompts = [ids for term in first for ids in term.prompts]
         self.copies, self.own, self.rows = len(first), first.index(own), len(prompts)
-        self.weights = torch.tensor([term.weight for term in first], device=device())
+        self.weights = torch.tensor([term.weight for term in first], device=base.weights.device)
         self.elsewhere = [Companion(held, base.tokenizer.pad_token_id) for held in rest]
         self.after, self.top = after, TopP(filter_p) if filter_p and filter_p < 1 else None
         self.cut: Any = None
@@ -94,7 +94,7 @@ class Steer:
             self.cut = self.top.cut(base)
         made = torch.tensordot(self.weights, scores, dims=1)
         for one in self.elsewhere:
-            theirs = one(new)
+            theirs = one(new).to(made.device)
             both = min(made.shape[-1], theirs.shape[-1])
             made[:, :both] += theirs[:, :both]
             made[:, both:] = -torch.inf  # rows of padding that one of the models has beyond its tokens
@@ -149,8 +149,9 @@ class Companion:
     def __init__(self, terms: Sequence[Term], pad: int) -> None:
         self.shared: Weights = terms[0].loaded.weights
         self.adapters = [term.loaded.adapter for term in terms]
-        self.weights = torch.tensor([term.weight for term in terms], device=device())
-        self.ids, self.mask = padded([ids for term in terms for ids in term.prompts], pad, device())
+        on = self.shared.device
+        self.weights = torch.tensor([term.weight for term in terms], device=on)
+        self.ids, self.mask = padded([ids for term in terms for ids in term.prompts], pad, on)
         self.room = min(term.loaded.context for term in terms) - self.ids.shape[1]
         self.rows = len(terms[0].prompts)
 
@@ -173,7 +174,7 @@ class Companion:
 
     def _next(self, network: Any, new: Any) -> Any:
         held = self.cache.get_seq_length()
-        ids = torch.cat([self.ids, new.repeat(len(self.adapters), 1)], 1)
+        ids = torch.cat([self.ids, new.to(self.ids.device).repeat(len(self.adapters), 1)], 1)
         mask = torch.cat([self.mask, self.mask.new_ones(len(ids), new.shape[1])], 1)
         given = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, held:]} if self.positions else {}
         made = network(

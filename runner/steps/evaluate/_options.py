@@ -51,7 +51,7 @@ def log_likelihoods(loaded: Loaded, pairs: list[tuple[list[int], list[int]]]) ->
     """
     stems = list(dict.fromkeys((*prompt, *answer[:-1]) for prompt, answer in pairs))
     most, width = max(len(answer) for _, answer in pairs), max(map(len, stems))
-    pad, device = loaded.tokenizer.pad_token_id, models.device()
+    pad, device = loaded.tokenizer.pad_token_id, loaded.weights.device
     ids = torch.tensor([[pad] * (width - len(stem)) + list(stem) for stem in stems], device=device)
     mask = torch.tensor([[0] * (width - len(stem)) + [1] * len(stem) for stem in stems], device=device)
     with loaded.active() as network:

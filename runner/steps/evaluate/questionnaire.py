@@ -65,7 +65,7 @@ def _run_through(step: Step, model: Model, orders: list[list[Asked]], out: Out) 
 
 
 def _conversation(step: Step, model: Model, asked: Asked) -> list[Message]:
-    """The item in the prompt, or with what the model was trained to be told, or alone."""
+    """The item in the prompt, or alone: what the model was trained to be told is not added."""
     prompt = step.prompts.get("prompt")
     told = {**step.matrix, "item": asked.text, "statement": asked.item.text}
     if prompt:

@@ -27,7 +27,7 @@ def deliver(step: Step, out: Out, names: list[str]) -> None:
         some = ", ".join(sorted(held - ours - {MARK})[:3])
         raise StepError(f"{place}: holds other files ({some}). Name an empty folder in to:, or move them away.")
     place.mkdir(parents=True, exist_ok=True)
-    for name in ours - {""}:
+    for name in ours & held:  # by name: what the mark says is not trusted as a path
         target = place / name
         shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
     (place / MARK).write_text("\n".join(sorted(names)), encoding="utf-8")

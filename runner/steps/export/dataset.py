@@ -82,7 +82,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
-def _table(rows: Rows) -> Dataset:
+def _table(rows: Rows, name: str) -> Dataset:
     # Types are those of all rows, and not of the first thousand
     first = list(islice(rows(), 1))
     if not first:
@@ -91,20 +91,19 @@ def _table(rows: Rows) -> Dataset:
         return Dataset.from_list(list(rows()))
     except (TypeError, ValueError) as error:  # pyarrow's errors are kinds of both
         why = str(error).splitlines()[0]
-        raise DataError(
-            f"the rows do not fit into a table: {why}. Use format: jsonl, or make the columns alike."
-        ) from error
+        said = f"the rows do not fit into a table: {why}"
+        raise DataError(f"{name}: {said}. Use format: jsonl, or make the columns alike.") from error
 
 
 def _parquet(rows: Rows, path: Path) -> None:
-    _table(rows).to_parquet(str(path))
+    _table(rows, path.name).to_parquet(str(path))
 
 
 def _save_to_disk(parts: dict[str | None, Rows], folder: Path) -> None:
     if list(parts) == [None]:
-        _table(parts[None]).save_to_disk(str(folder))
+        _table(parts[None], folder.name).save_to_disk(str(folder))
         return
-    tables = {str(part): _table(rows) for part, rows in parts.items()}
+    tables = {str(part): _table(rows, str(part)) for part, rows in parts.items()}
     features: Features = next(table.features for table in tables.values() if table.features)
     DatasetDict(
         {part: table if len(table) else Dataset.from_list([], features=features) for part, table in tables.items()}

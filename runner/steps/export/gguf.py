@@ -35,7 +35,8 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(model, step.artifacts)
     prompt = step.prompts.get("prompt") or places.remembered(model.folder)
     system = prompts.system(prompt, step.matrix, step.texts) if prompt else None
-    lines = ["FROM ./model.gguf", *_template(tokenizer), *_system(system), *_settings(step.decodings.get("decoding"))]
+    about = [*_system(f"{step.name}.prompt", system), *_settings(step, step.decodings.get("decoding"))]
+    lines = ["FROM ./model.gguf", *_template(tokenizer), *about]
     (out.folder / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     deliver(step, out, ["model.gguf", "Modelfile"])
     size = (out.folder / "model.gguf").stat().st_size
@@ -74,26 +75,33 @@ def _template(tokenizer: Any) -> list[str]:
 
 def _stops(parts: dict[str, tuple[str, ...]]) -> list[str]:
     last = parts["assistant"][1].strip()
-    return [f'PARAMETER stop "{last}"'] if last and '"' not in last else []
+    return [_stop(last)] if last else []
 
 
-def _system(system: str | None) -> list[str]:
+def _stop(text: str) -> str:
+    """In quotes, of which Ollama strips the outermost: three where the text has some itself."""
+    around = '"""' if '"' in text else '"'
+    return f"PARAMETER stop {around}{text}{around}"
+
+
+def _system(where: str, system: str | None) -> list[str]:
     if not system:
         return []
     if '"""' in system:
-        raise StepError('the system prompt holds """, which a Modelfile cannot. Word it differently.')
+        raise StepError(f'{where}: the system text holds """, which a Modelfile cannot. Word it differently.')
     return [f'SYSTEM """{system}"""']
 
 
-def _settings(how: Decoding | None) -> list[str]:
+def _settings(step: Step, how: Decoding | None) -> list[str]:
     if how is None:
         return []
     if how.mode not in ("greedy", "sample"):
-        raise StepError(f"decoding '{how.name}': Ollama has no mode {how.mode}. Name one with mode: greedy or sample.")
+        said = f"Ollama has no mode {how.mode}, which '{how.name}' is"
+        raise StepError(f"{step.name}.decoding: {said}. Name one with mode: greedy or sample.")
     lines = [
         f"PARAMETER {theirs} {how.params[ours]}"
         for ours, theirs in SETTINGS.items()
         if how.params.get(ours) is not None
     ]
     lines += ["PARAMETER temperature 0"] if how.mode == "greedy" else []
-    return [*lines, *(f'PARAMETER stop "{stop}"' for stop in how.params.get("stop") or [] if '"' not in stop)]
+    return [*lines, *map(_stop, how.params.get("stop") or [])]

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from runner import prompts
-from runner.errors import DataError, StepError
+from runner.errors import DataError
 from runner.files import Row, digest
 from runner.step import Out, Step
 from runner.steps.preprocess._conversation_spool import Spool
 from runner.steps.preprocess._conversation_turns import Heard, Turn, cut, trim, turns, word_count
+from runner.steps.preprocess._dialogues import system_text
 
 Voices = Counter[tuple[str, str]]  # how many messages each speaker (name and author id) has
 
@@ -21,12 +21,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
 
     Raises DataError where a time or a role is not one, `speaker:` names nobody, or nothing is left.
     """
-    system = prompts.system(step.prompts.get("prompt"), step.matrix, step.texts)
-    if "prompt" in step.prompts and system is None:
-        raise StepError(
-            f"{step.name}.prompt: '{step.prompts['prompt'].name}' has no system text, "
-            "and conversations uses nothing else of it."
-        )
+    system = system_text(step)
     counts: Counter[str] = Counter()
     voices: Voices = Counter()
     made: Counter[str] = Counter()

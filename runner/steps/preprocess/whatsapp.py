@@ -111,24 +111,25 @@ def _people(chats: list[Chat]) -> People:
 
 def _messages(chats: list[Chat], unreadable: Unreadable) -> Iterator[_chat.Said]:
     for chat in chats:
-        begin, order = f"{chat.file.name}\n", chat.order
+        begin, order, longer = f"{chat.file.name}\n", chat.order, chat.longer
+        file, conversation, channel = chat.file.name, chat.conversation, chat.channel
         names: dict[str, str] = {}
         for number, found in enumerate(chat.found):
             (line, day, clock, half, text), head, start, reason, words, edited = found
-            source = f"{chat.file.name}:{line}"
+            source = f"{file}:{line}"
             date, hour = (iso_day(day, order), iso_clock(clock, half)) if day else (None, None)
             if date is None or hour is None or not (text.isascii() or is_utf8(text)):
                 wrong = "the time is no time" if date is None or hour is None else "not UTF-8"
                 unreadable.reject(source, wrong if day else "before the first message", text)
                 continue
             unreadable.read += 1
-            if head not in names:
-                names[head] = chat.longer.get(head, head).strip(marks.BIDI)
-            if head in chat.longer:
-                reason, words, edited = marks.read(text[len(chat.longer[head]) + 2 :])
+            name = names.get(head)
+            if name is None:
+                name = names[head] = longer.get(head, head).strip(marks.BIDI)
+            if head in longer:
+                reason, words, edited = marks.read(text[len(longer[head]) + 2 :])
             elif words is None:
                 words = text[start:]
             own = hashlib.sha256(f"{begin}{number}".encode()).hexdigest()[:20]
-            name = names[head]
-            yield reason, own, source, chat.conversation, chat.channel, name, name, date + hour, words, None, edited
+            yield reason, own, source, conversation, channel, name, name, date + hour, words, None, edited
     unreadable.finish()

@@ -116,7 +116,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _numbers(step: Step, roles: Parts, predict: str) -> Target:
-    names, count, sums = _number_names(step, predict, roles), 0, [0.0]
+    names, count = _number_names(step, predict, roles), 0
     sums = [0.0] * len(names)
     made = Target(predict, names)
     for row in step.rows(roles["train"]):

@@ -61,7 +61,7 @@ def test_only_the_columns_asked_for_in_their_order(run_kind: Any) -> None:
 
 
 def test_rows_that_fit_no_table_are_told(run_kind: Any) -> None:
-    with pytest.raises(DataError, match="the rows do not fit into a table"):
+    with pytest.raises(DataError, match=r"^rows\.parquet: the rows do not fit into a table"):
         run_kind("export.dataset", {"format": "parquet"}, [{"a": 1}, {"a": {"b": 2}}])
     with pytest.raises(StepError, match="no rows to export"):
         run_kind("export.dataset", {}, [])
@@ -76,6 +76,15 @@ def test_a_copy_goes_where_the_user_says_and_replaces_only_itself(run_kind: Any,
     with pytest.raises(StepError, match=r"holds other files \(mine\.txt\)"):
         run_kind("export.dataset", {"to": str(place)}, ROWS)
     assert (place / "rows.csv").exists()
+
+
+def test_a_mark_that_was_tampered_with_removes_nothing_elsewhere(run_kind: Any, tmp_path: Path) -> None:
+    place, beside = tmp_path / "out", tmp_path / "beside"
+    run_kind("export.dataset", {"to": str(place)}, ROWS)
+    beside.mkdir()
+    (place / ".persona-export").write_text(f"rows.jsonl\n../beside\n{beside}")
+    run_kind("export.dataset", {"to": str(place)}, ROWS)
+    assert beside.is_dir() and (place / ".persona-export").read_text() == "rows.jsonl"
 
 
 def test_a_card_has_every_field_of_the_specification(run_kind: Any) -> None:

@@ -49,7 +49,9 @@ def test_its_tokenizer_cuts_as_before_and_knows_its_special_tokens(tmp_path: Pat
 
 def test_the_modelfile_writes_turns_as_the_chat_template_does(tmp_path: Path, tiny_model: Path) -> None:
     how = Decoding(
-        "talk", "sample", schema.defaults(schema.mode("sample"), {"max_new_tokens": 60, "top_p": 0.9, "stop": ["\n\n"]})
+        "talk",
+        "sample",
+        schema.defaults(schema.mode("sample"), {"max_new_tokens": 60, "top_p": 0.9, "stop": ["\n\n", 'say "no"']}),
     )
     prompt = Prompt("persona", ({"system": "You are Holmes."},))
     export(tmp_path, tiny_model, decoding=how, prompt=prompt)
@@ -59,7 +61,7 @@ def test_the_modelfile_writes_turns_as_the_chat_template_does(tmp_path: Path, ti
     assert '{{ end }}<|im_start|>assistant\n"""' in text
     assert 'SYSTEM """You are Holmes."""' in text
     assert "PARAMETER top_p 0.9" in text and "PARAMETER num_predict 60" in text
-    assert 'PARAMETER stop "<|im_end|>"' in text
+    assert 'PARAMETER stop "<|im_end|>"' in text and 'PARAMETER stop """say "no""""' in text
 
 
 def test_the_file_says_what_llama_cpp_needs(tmp_path: Path, tiny_model: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_whole_model_has_nothing_to_merge(tiny_model: Path, tmp_path: Path) ->
 
 
 def test_weights_that_do_not_fit_are_one_line(voice: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "free_memory", lambda on=None: 10)
+    monkeypatch.setattr(models, "free_memory", lambda *given: 10)
     with pytest.raises(MachineError, match=r"the weights need .* A larger machine does it") as error:
         merge(voice, tmp_path)
     assert error.value.exit_code == 5
