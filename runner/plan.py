@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runner import prompts, schema
 from runner.digests import Digests
-from runner.errors import DataError
+from runner.errors import DataError, RunnerError
 from runner.fields import walk
 from runner.files import digest, write_json, write_text
 from runner.folders import data_files, dataset_folder
@@ -71,8 +73,19 @@ def make(recipe: Recipe) -> Plan:
     digests = Digests(root / "cache" / "files.json")
     specs = Specs(recipe, root, digests)
     steps = [specs.step(node) for node in recipe.nodes]
-    digests.save()
+    with writable(root):
+        digests.save()
     return Plan(recipe, root, steps, specs)
+
+
+@contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Raises RunnerError, in one line, where something cannot be written below the artifacts folder."""
+    try:
+        yield
+    except OSError as error:
+        advice = "artifacts/ must be writable; set ARTIFACTS= to put it elsewhere."
+        raise RunnerError(f"{error.filename or root}: {error.strerror}. {advice}") from error
 
 
 class Specs:
@@ -203,7 +216,7 @@ class Specs:
         try:
             last = json.loads((self.root / self.recipe.label / made.name / "step.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return "was interrupted" if part.is_dir() else "not made yet"
+            return "was begun, not finished" if part.is_dir() else "not made yet"
         held = {step.key: step.name for step in self.planned.values()}
         return "; ".join(differences(last["spec"], made.spec, held)) or "not made yet"
 
