@@ -16,6 +16,7 @@ from runner import plan as planning
 from runner import recipe as recipes
 from runner.errors import MachineError, RunnerError
 from runner.problems import Problem
+from runner.references import Node
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,6 +144,8 @@ def plan(name: str, variant: str, settings: str, target: str, for_make: bool) ->
     click.echo(f"\n{made.recipe.label}: {stale} of {_steps(len(picked))} to run.")
     _say_estimates([step.spec for step in picked if step.why and step.node.verb == "train"], made.root)
     _say_forecasts([step for step in picked if step.why and step.node.verb == "generate"], made.root)
+    chats = made.recipe.chats.values() if target == "all" else ()
+    _say_tokens([*(step.node for step in picked if step.why), *(chat.node for chat in chats)])
 
 
 def _say_estimates(specs: list[dict[str, Any]], root: Path) -> None:
@@ -169,6 +172,14 @@ def _say_forecasts(steps: list[planning.Planned], root: Path) -> None:
         click.echo(f"{step.name}: {look_ahead(step.spec, root) or 'known once the rows that it reads are made'}")
 
 
+def _say_tokens(nodes: list[Node]) -> None:
+    """Models that cannot steer each other, as their tokenizers show: what names them would fail when its turn comes."""
+    from runner import tokens
+
+    for line in tokens.differences(nodes):
+        click.echo(f"\n{line}")
+
+
 def _steps(count: int) -> str:
     return f"{count} step{'s' * (count != 1)}"
 
@@ -185,12 +196,8 @@ def _pick(made: planning.Plan, target: str) -> list[planning.Planned]:
 
 
 def _written(made: planning.Plan) -> Path:
-    try:
+    with planning.writable(made.root):
         return planning.write(made)
-    except OSError as error:
-        raise RunnerError(
-            f"{error.filename or made.root}: {error.strerror}. artifacts/ must be writable; set ARTIFACTS= to put it elsewhere."
-        ) from error
 
 
 def _record(made: planning.Plan, step: planning.Planned) -> dict[str, Any]:

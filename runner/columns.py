@@ -6,6 +6,7 @@ x-reads           alternatives, each a list of columns that the rows of `from:` 
 x-writes          {keeps: whether the columns of `from:` pass through, columns: {name: type}}
 x-writes-when     of a key: {value: columns}, in place of those of x-writes where the key has that value
 x-types           {column: [types]}: what the columns that it reads must hold (text, number, list, object), where known
+x-plain           {column: key}: a warning where of x-reads only this column is there, unless key or columns: is given
 x-parts           makes (a split), keeps (a whole split stays one); without it parts are joined
 x-header          true: it reads tables; the columns are those of the files in `folder:`, and pass through
 x-one-of          exactly one of these keys is given
@@ -187,6 +188,10 @@ class _Through:
             Text(found.value, found.mark, where, expression=expression), self._scope(True), self.known, self.problems
         )
         self.node.instance.used |= used
+        for name in sorted(used & set(self.node.instance.matrix) & set(self.seen.columns)):
+            said = f"{where}: '{name}' is a list that the step runs over and a column too, and here the list's value"
+            add = self.problems.add if expression else self.problems.warn
+            add(found.mark, f"{said} hides the column. Rename one of them.")
         for name in used if expression else ():
             self.seen.values.pop(name, None)  # the rows that it leaves out may have been all with some value
             self.made.values.pop(name, None)

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runner import schema, shards
+from runner import adapters, schema, shards
 from runner.digests import Digests
 from runner.errors import DataError, StepError
 from runner.files import count_rows, digest, file_digest, read_rows, sync_folder, write_json, write_text
@@ -272,7 +272,7 @@ def step_of(spec: Spec, root: Path) -> Step:
 
 def model_of(spec: Spec, root: Path) -> Model:
     if spec["entry"]:
-        return Model(spec["name"], spec["entry"], files=spec["files"])
+        return adapters.over_base(Model(spec["name"], spec["entry"], files=spec["files"]))
     base = model_of(spec["base"], root) if spec["base"] else None
     return Model(spec["name"], {}, root / "store" / spec["key"] / spec["checkpoint"], base)
 

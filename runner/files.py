@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -58,18 +59,23 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def where(row: Row) -> str:
+    """How messages name a row: where it is from, else its id, else how it begins."""
+    return str(row.get("source") or row.get("id") or str(row)[:60])
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a JSON Lines file, one at a time.
 
-    Raises DataError with file and line where a line is not one JSON object, torn last lines included.
+    Raises DataError with file and line where a line is not one JSON object in UTF-8, torn last lines included.
     """
-    with path.open(encoding="utf-8", newline="\n") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 raise DataError(f"{path}:{number}: the last line is torn (no line end). Remove the file and run again.")
             try:
-                row = loads(line)
-            except ValueError as error:
+                row = loads(line.decode())
+            except ValueError as error:  # bytes that are not UTF-8, too
                 raise DataError(
                     f"{path}:{number}: not a JSON object ({error}). Remove the file and run again."
                 ) from error
@@ -110,6 +116,14 @@ class RowWriter:
     def write_all(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.write(row)
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """The same file under a second name; a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def sync_folder(folder: Path) -> None:

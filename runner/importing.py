@@ -141,7 +141,11 @@ def _formats(folder: Path, settings: dict[str, Any]) -> dict[str, tuple[str, str
     data = settings.get("preprocessor_data") or {}
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     where = folder / SETTINGS
-    problems = [f"{folder / name}: no known format.{suggest(name, readable, cutoff=NEAR)}" for name in found if name not in readable]
+    problems = [
+        f"{folder / name}: no known format.{suggest(name, readable, cutoff=NEAR)}"
+        for name in found
+        if name not in readable
+    ]
     problems += [
         f"{where}: preprocessor_data.{name} has no folder {name} beside it." for name in data if name not in found
     ]
@@ -154,7 +158,8 @@ def _formats(folder: Path, settings: dict[str, Any]) -> dict[str, tuple[str, str
             continue
         more = [key for key in (held or {}) if key != "username"]
         problems += [
-            f"{where}: unknown key 'preprocessor_data.{name}.{key}'.{suggest(key, ['username'], cutoff=NEAR)}" for key in more
+            f"{where}: unknown key 'preprocessor_data.{name}.{key}'.{suggest(key, ['username'], cutoff=NEAR)}"
+            for key in more
         ]
         if not any(path.is_file() for path in (folder / name).iterdir()):
             problems.append(f"{folder / name}: empty. Put the exported chats there.")

@@ -85,7 +85,10 @@ def ensure_bundled(name: str, artifacts: Path, say: Say = nothing) -> Path:
 
 def load_tokenizer(model: Model, artifacts: Path, say: Say = nothing) -> Any:
     """The tokenizer alone, with a chat template and a pad token in any case; no weights are read."""
-    return chat.complete(_read(AutoTokenizer, model, folder_of(model, artifacts, say)))
+    folder = folder_of(model, artifacts, say)
+    if model.base and not (folder / "tokenizer_config.json").is_file():  # an adapter that came without one
+        return load_tokenizer(model.base, artifacts, say)
+    return chat.complete(_read(AutoTokenizer, model, folder))
 
 
 def load_network(

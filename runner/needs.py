@@ -45,6 +45,7 @@ def check_reads(node: Node, keys: Iterable[Found], flow: Flow, problems: Problem
     spared = {name for found in keys if found.given for name in found.schema.get("x-spares", ())}
     alternatives = [[name for name in names if name not in spared] for names in node.fragment.get("x-reads") or [[]]]
     _check_any(node, "from", alternatives, flow, problems)
+    _warn_of_plain(node, alternatives, flow, problems)
     for found in keys:
         by_value = found.schema.get("x-types-for", {})
         _check_types(node, by_value.get(str(found.value), {}), f".{found.path}: '{found.value}'", flow, problems)
@@ -83,6 +84,18 @@ def _check_any(
     mark = node.mark(path.split(".", maxsplit=1)[0])
     remedy = _remedy(node, lacks) if mapped else "Make it in an earlier step."
     problems.add(mark, f"{said} ({_has(flow)}). {remedy}")
+
+
+def _warn_of_plain(node: Node, alternatives: list[list[str]], flow: Flow, problems: Problems) -> None:
+    """Texts that are read as they stand for lack of anything better may lack the step that was to shape them."""
+    for column, key in node.fragment.get("x-plain", {}).items():
+        usable = [names for names in alternatives if all(flow.has(name) for name in names)]
+        meant = key in node.body or column in (node.body.get("columns") or ())
+        if usable == [[column]] and not meant:
+            others = " or ".join(f"'{' and '.join(names)}'" for names in alternatives if names != [column])
+            said = f"{node.where}: learns column '{column}' of {sources(node)} as it stands, for want of {others}"
+            advice = f"Put a step such as conversations or examples before it; if it is meant, say {key}: all."
+            problems.warn(node.mark("from"), f"{said}. {advice}")
 
 
 def _columns(names: list[str]) -> str:

@@ -77,6 +77,8 @@ def keys(model: Model, request: dict[str, Any], ask: Ask) -> list[str]:
 
 def identity(model: Model) -> Any:
     """What makes the answers of loaded weights what they are: where they were made, or what a folder holds."""
+    if model.folder and model.base and model.files:  # an adapter from elsewhere
+        return [identity(model.base), model.files]
     if model.folder:
         return [model.folder.parent.name, model.folder.name]  # store/<key>/<checkpoint>: the key is of the content
     entry = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -93,11 +93,23 @@ def check(path: Path) -> list[Problem]:
     except Invalid as invalid:
         return invalid.problems
     _expanded(doc, lost, path, (), (), problems)
-    for name in doc.get("variants") or {}:
-        with_it = Problems()
-        _expanded(doc, lost, path, (name,), (), with_it)
-        problems.include(problem for problem in with_it if not problem.warning)
+    problems.include(_of_variants(doc, lost, path, set(problems)))
     return list(problems)
+
+
+def _of_variants(doc: Map, lost: Lost, path: Path, known: set[Problem]) -> Iterator[Problem]:
+    """What is wrong with a variant and not without it; the message names those of which it is true."""
+    found: dict[Problem, list[str]] = {}
+    for name in doc.get("variants") or {}:
+        problems = Problems()
+        _expanded(doc, lost, path, (name,), (), problems)
+        for problem in problems.errors:
+            if problem not in known:
+                found.setdefault(problem, []).append(name)
+    for problem, names in found.items():
+        said = any(f"variants.{name}" in problem.message for name in names)
+        with_it = "" if said else f" Only with {', '.join(f'V={name}' for name in names)}."
+        yield replace(problem, message=problem.message + with_it)
 
 
 def _document(path: Path, problems: Problems) -> tuple[Map, Lost]:

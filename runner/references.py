@@ -46,6 +46,11 @@ class ModelUse:
         return any(one.schema.get("x-adapter") for one in found)
 
     @property
+    def may_be_any(self) -> bool:
+        """Whether it is weights of which a recipe alone tells nothing, an adapter too."""
+        return self.entry is not None and "load" in self.entry and not self.bundled()
+
+    @property
     def bits(self) -> int | None:
         """4 or 8 where the weights are loaded so; what is trained whole or merged is not."""
         if self.node is None:
@@ -123,6 +128,14 @@ class Node:
     def mark(self, key: str) -> Mark:
         """Where the value of one of its keys stands, else where its name does."""
         return self.body.values_at.get(key, self.instance.mark)
+
+    def answering(self, path: str) -> list[ModelUse]:
+        """The models that answer as the decoding at this path says: decoding.seeker is how model.seeker does."""
+        theirs = path.replace("decoding", "model", 1)
+        own = [at for at in self.models if at == theirs or at.startswith(f"{theirs}.")]
+        return [
+            use for at in own or [at for at in self.models if at.split(".")[0] == "model"] for use in self.models[at]
+        ]
 
     def model_uses(self) -> Iterator[tuple[str, ModelUse]]:
         """Its models by path, those of its decodings too."""

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from runner.errors import DataError, StepError
+from runner.files import where
 
 Message = dict[str, str]
 Example = dict[str, list[int]]
@@ -30,8 +31,9 @@ def conversation(row: dict[str, Any]) -> list[Message]:
     """A row's messages. Raises DataError, naming the row, where they are not a list of {role, content} with text."""
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages or not all(_is_message(one) for one in messages):
-        where = row.get("source") or row.get("id") or "a row"
-        raise DataError(f"{where}: messages must be a list of {{role, content}}, the role one of {', '.join(ROLES)}.")
+        raise DataError(
+            f"{where(row)}: messages must be a list of {{role, content}}, the role one of {', '.join(ROLES)}."
+        )
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 

@@ -12,6 +12,7 @@ x-predicts   of a model: what a classifier must predict (class, number, numbers)
 x-merges     true where an adapter is merged into its base first, which weights in 4 or 8 bits do not allow
 x-bits       a key of the step: weights in 4 or 8 bits will do only where it is given
 x-adapter    true on a key of a training step that makes an adapter of what it trains, where it is given
+x-tokens     true on a key of a training step: tokens that the model learns, in its tokenizer too
 
 x-file       true: it names a file, which is there (runner/folders.py)
 
@@ -26,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runner import schema
+from runner import schema, tokens
 from runner.fields import Found, walk, words
 from runner.matrix import Filler
 from runner.problems import Mark, Problems, suggest
@@ -129,8 +130,8 @@ class _Asker:
         if wants.get("x-takes") == "whole" and use.is_adapter:
             advice = f"Merge it first: {{merge: lora, model: {use.name}}}."
             self.problems.add(use.mark, f"{said} an adapter; {who} takes whole models. {advice}")
-        if wants.get("x-takes") == "adapter" and not use.is_adapter:
-            advice = "Name a train step with lora:."
+        if wants.get("x-takes") == "adapter" and not use.is_adapter and not use.may_be_any:
+            advice = "Name a train step with lora:, or an entry whose folder holds an adapter."
             self.problems.add(use.mark, f"{said} no adapter, and {who} takes one. {advice}")
         if wants.get("x-bits", "") not in self.node.body and "x-bits" in wants and use.bits:
             advice = f"Add {wants['x-bits']}:, or drop bits:."
@@ -211,6 +212,7 @@ def check_models(node: Node, known: Names, problems: Problems) -> None:
     for found, where, models in held:
         for use in models.get(found.path, ()) if found.schema["x-ref"] in ("model", "models") else ():
             asker.check_model(use, found.schema, where)
+    tokens.check(node, problems)
 
 
 def _check_steering(node: Node, path: str, decoding: DecodingUse, problems: Problems) -> None:
@@ -218,12 +220,9 @@ def _check_steering(node: Node, path: str, decoding: DecodingUse, problems: Prob
     mode, held = decoding.body["mode"], schema.mode(decoding.body["mode"])
     keys = [key for key in decoding.body if held["properties"].get(key, {}).get("x-weights")]
     needs = f"mode {mode}" if held.get("x-weights") else next(iter(keys), None)
-    theirs = path.replace("decoding", "model", 1)  # decoding.seeker is how model.seeker answers
-    own = [at for at in node.models if at == theirs or at.startswith(f"{theirs}.")]
-    for at in own or [at for at in node.models if at.split(".")[0] == "model"]:
-        if needs:
-            for use in (use for use in node.models[at] if use.is_endpoint):
-                message = f"{node.where}.{path}: {needs} needs the weights, and '{use.name}' is an endpoint."
-                problems.add(
-                    node.mark(path.split(".", maxsplit=1)[0]), f"{message} Use a mode such as sample, or load a model."
-                )
+    for use in node.answering(path) if needs else ():
+        if use.is_endpoint:
+            message = f"{node.where}.{path}: {needs} needs the weights, and '{use.name}' is an endpoint."
+            problems.add(
+                node.mark(path.split(".", maxsplit=1)[0]), f"{message} Use a mode such as sample, or load a model."
+            )

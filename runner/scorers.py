@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +13,11 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 
-from runner import encoding, heads, models
+from runner import adapters, encoding, heads, models
 from runner.encoding import Encoded
 from runner.errors import StepError
 from runner.heads import About, Towers
 from runner.places import Say, nothing
-from runner.schema import bundled
 from runner.step import Advance, Model
 
 FAR = 1_000_000  # tokens: as many as the network reads
@@ -143,8 +141,8 @@ def load(model: Model, artifacts: Path, say: Say = nothing) -> Scorer:
     """
     say(f"loading {model.name}")
     folder, tokenizer = models.place(model, artifacts, say), heads.load_tokenizer(model, artifacts, say)
-    adapter = (folder / "adapter_config.json").is_file()
-    under = _base(model, folder) if adapter else model
+    adapter = (folder / adapters.CONFIG).is_file()
+    under = (model.base or adapters.base(model, folder)) if adapter else model
     about = heads.remembered(folder) or heads.told(folder, _outputs(model, folder, adapter), FAR)
     dtype = _dtype(under, artifacts, say)
     network, missing = heads.load_fresh(under, artifacts, about, dtype, say)
@@ -155,16 +153,6 @@ def load(model: Model, artifacts: Path, say: Say = nothing) -> Scorer:
         raise StepError(f"{model.name}: {folder.name} has no trained head ({min(missing)} is missing). {advice}")
     length = min(about.length, heads.fit(network, tokenizer))
     return Scorer(model.name, replace(about, length=length), tokenizer, network.eval().requires_grad_(False))
-
-
-def _base(model: Model, folder: Path) -> Model:
-    """The model under an adapter: that of its step, or the one that an adapter from elsewhere names."""
-    if model.base:
-        return model.base
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    name = str(config.get("base_model_name_or_path"))
-    load = next((ours for ours, held in bundled().items() if held["hub"] == name), name)
-    return Model(f"{model.name} (base {name})", {**model.entry, "load": load})
 
 
 def _outputs(model: Model, folder: Path, adapter: bool) -> int:

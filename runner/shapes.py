@@ -38,14 +38,20 @@ def find(entry: dict[str, Any], root: Path) -> Shape | None:
     bundled = schema.bundled().get(load)
     if bundled:
         return shape(bundled["config"], bundled["parameters"])
-    folder = Path(load).expanduser() if Path(load).expanduser().is_dir() else _snapshot(load)
-    if folder and (folder / "config.json").is_file():
+    place = folder(load)
+    if place and (place / "config.json").is_file():
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = json.loads((place / "config.json").read_text(encoding="utf-8"))
         except ValueError:
             return None
-        return shape(config, _weighed(folder, config))
+        return shape(config, _weighed(place, config))
     return _by_name(load)
+
+
+def folder(load: str) -> Path | None:
+    """Where the files of a model lie that is a folder or in the cache of the Hub, None where they are not here."""
+    own = Path(load).expanduser()
+    return own if load and own.is_dir() else _snapshot(load)
 
 
 def shape(config: dict[str, Any], parameters: int | None = None) -> Shape | None:

@@ -44,11 +44,18 @@ def first(plan: Plan, planned: Planned, count: int, say: Callable[[str], None], 
     params = {**made.params, "limit": min(count, made.params.get("limit") or count)}
     if params.get("accept"):
         params["accept"] = min(count, params["accept"])
+    # Whoever looks first does not wait for a batch
+    models = {
+        path: tuple(
+            replace(one, entry={**one.entry, "batch": False}) if "endpoint" in one.entry else one for one in held
+        )
+        for path, held in made.models.items()
+    }
     module = importlib.import_module(f"runner.steps.generate.{planned.node.kind}")
     with TemporaryDirectory() as folder:
         out = Out(Path(folder), bar, lambda line: say(f"{planned.name}: {line}"))
         try:
-            module.run(replace(made, params=params), out)
+            module.run(replace(made, params=params, models=models), out)
         finally:
             out.close()
         kept = [path for path in sorted(Path(folder).glob("*.jsonl")) if path.name not in (PROVENANCE, "side.jsonl")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import DataError
-from runner.files import Row, RowWriter, dumps, read_rows
+from runner.files import Row, RowWriter, dumps, read_rows, where
 
 PARTS = ("train", "validation", "test")
 WHOLE = "rows"
@@ -47,7 +47,7 @@ class Model:
     """What answers or is trained: an entry of `models:`, or a training or merge step over its base.
 
     entry:  the keys of the `models:` entry (load, bits, endpoint…), {} for a trained one
-    folder: where a trained model or adapter lies, None for an entry
+    folder: where a trained model or an adapter lies, None for any other entry
     base:   for an adapter, the model under it
     files:  for an entry that names a folder, the digests of what is in it
     """
@@ -119,8 +119,9 @@ def _mapped(row: Row, path: str | list[str]) -> Any:
     try:
         return pick(row, path)
     except (KeyError, TypeError) as error:
-        where = row.get("source") or row.get("id") or "a row"
-        raise DataError(f"{where}: has no value at {path!r}, which columns: names. Drop such rows before.") from error
+        raise DataError(
+            f"{where(row)}: has no value at {path!r}, which columns: names. Drop such rows before."
+        ) from error
 
 
 def pick(row: Row, path: str | list[str]) -> Any:

@@ -1,6 +1,7 @@
 """Rows a second, and requests repeated after a crash: this runner, a plain asyncio script on the openai client, and curator.
 
 python tests/bench_generate.py [rows]; bespokelabs-curator is measured where CURATOR_PYTHON names an interpreter that has it.
+It fetches the vocabulary cl100k_base when it starts; without a network, TIKTOKEN_CACHE_DIR names a folder that holds it (litellm brings one).
 All ask the same loopback server (0.1 s, 32 connections), are killed half-way, and run again.
 """
 

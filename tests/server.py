@@ -244,7 +244,9 @@ def streamed(held: dict[str, Any]) -> bytes:
     """The same as server-sent events, a word each."""
     words = held["choices"][0]["message"]["content"].split(" ")
     pieces = [word if place == 0 else f" {word}" for place, word in enumerate(words)]
-    events = [{"index": 0, "delta": {"content": piece}, "finish_reason": None} for piece in pieces]
+    events: list[dict[str, Any]] = [
+        {"index": 0, "delta": {"content": piece}, "finish_reason": None} for piece in pieces
+    ]
     events.append({"index": 0, "delta": {}, "finish_reason": "stop"})
     lines = [
         f"data: {json.dumps({'id': 'chat-1', 'object': 'chat.completion.chunk', 'model': 'm', 'choices': [one]})}\n\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS, HELD_OUT, BATCH, RANK, RATE = 80, 24, 4, 8, 2e-4
+ROWS, HELD_OUT, BATCH, RANK, RATE = 40, 24, 4, 8, 2e-4
 OURS, FACTORY = "ours", "LLaMA-Factory"
 # TRL's settings: as documented, and by hand; TRL's defaults stand where nothing is said
 TRL: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runner import chat, decoding, models, schema
+from runner import chat, decoding, models, schema, tokens
 from runner.step import Decoding, Model
 
 
@@ -29,6 +29,8 @@ def test_the_bundled_model_converts_and_answers_sensibly(tmp_path: Path) -> None
     told = schema.bundled()["smollm2-135m"]
     network, tokenizer = loaded.weights.network, loaded.tokenizer
     assert loaded.context == told["context"]
+    assert tokens.digest(sorted(tokenizer.get_vocab().items()))[:16] == told["vocabulary"]
+    assert tokens.digest_of(folder / "tokenizer.json") == told["vocabulary"]
     assert sum(one.numel() for one in network.parameters()) == told["parameters"]
     assert {one.dtype for one in network.parameters()} == {torch.float32}
     assert chat.end_ids(tokenizer) == [network.generation_config.eos_token_id] == [tokenizer.pad_token_id] == [2]

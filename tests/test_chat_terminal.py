@@ -62,7 +62,7 @@ def chat(folder: Path, *arguments: str, typed: str = "") -> Result:
 
 def terminal(folder: Path, *arguments: str) -> Any:
     command = ["-m", "runner", "chat", "small", *arguments]
-    return pexpect.spawn(sys.executable, command, cwd=str(folder), env=environment(), encoding="utf-8", timeout=90)
+    return pexpect.spawn(sys.executable, command, cwd=str(folder), env=environment(), encoding="utf-8", timeout=300)
 
 
 def test_one_prompt_gives_one_answer_and_the_same_seed_the_same_one(folder: Path) -> None:

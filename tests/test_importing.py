@@ -216,7 +216,7 @@ def test_layers_that_were_named_for_training_are_kept_and_another_model_is_refus
     (where / "parameters.json").write_text(json.dumps(other), encoding="utf-8")
     said = [line.removeprefix("made/Dataset_1_My_Chats/parameters.json: ") for line in failure(raw)]
     assert said == [
-        "'type_fine_tune' is \"full\", and \"lora\" in Dataset_1_My_Chats/parameters.json. Make them the same.",
+        '\'type_fine_tune\' is "full", and "lora" in Dataset_1_My_Chats/parameters.json. Make them the same.',
         "'config' is not taken over: it makes another model. Save that model, and name its folder.",
         "'target_modules' is \".*proj\". Write a list of the layers' names.",
     ]

@@ -143,6 +143,28 @@ def test_a_matrix_key_can_be_there_for_the_steps_that_read_it(language: Language
     assert language.errors(BASE + text) == []
 
 
+HIDES = (
+    "  all: {preprocess: shape, from: chats, add: {trait: x}}\n  made: {matrix: [trait], preprocess: shape, from: all, "
+)
+
+
+def test_a_list_that_hides_a_column_in_an_expression_is_a_problem(language: Language) -> None:
+    found = language.errors(BASE + HIDES + "where: \"trait == 'warm'\"}\n")
+    said = "steps.made.where: 'trait' is a list that the step runs over and a column too"
+    assert found == [f"8:64: {said}, and here the list's value hides the column. Rename one of them."]
+
+
+def test_a_list_that_hides_a_column_in_a_template_is_a_warning(language: Language) -> None:
+    text = BASE + HIDES + "add: {of: '{{ trait }}'}}\n"
+    assert language.errors(text) == []
+    assert any("steps.made.add.of: 'trait' is a list" in one for one in language.warnings(text))
+
+
+def test_a_list_with_the_name_of_a_column_that_nothing_asks_for_is_fine(language: Language) -> None:
+    text = BASE + HIDES + "where: \"text == '${trait}'\"}\n"
+    assert not [one for one in language.problems(text) if "hides" in one.message]
+
+
 def test_a_list_that_no_step_runs_over_is_a_warning(language: Language) -> None:
     assert "matrix.alpha: no step runs over this list." in language.warnings(BASE)
 

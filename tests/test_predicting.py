@@ -122,6 +122,10 @@ def test_files_without_texts_are_one_line(made: Path) -> None:
     (made / "other.jsonl").write_text('{"text": "a"}\n{"words": "b"}\n')
     asked = ("predict", "weather", "judge-label", "--file")
     assert "empty.txt: no text in it." in call(*asked, "empty.txt").stderr
+    Path("torn.jsonl").write_text('{"text": "rain"}\n{"text": "mu')
+    assert "torn.jsonl:2: not a JSON object (" in call(*asked, "torn.jsonl").stderr
+    Path("latin.txt").write_bytes(b"r\xe9sum\xe9\n")
+    assert call(*asked, "latin.txt").stderr == "latin.txt: not UTF-8 (byte 2). Save it so.\n"
     assert "other.jsonl:2: no text. Each line needs a text" in call(*asked, "other.jsonl").stderr
 
 

@@ -122,7 +122,7 @@ def test_a_step_given_another_kind_is_replaced_whole_and_its_nulls_are_gone(lang
 
 def test_null_removes_a_step_and_what_needs_it_is_told(language: Language) -> None:
     found = language.errors(RECIPE + "  v: {steps: {voice: null}}\n")
-    assert found == ["7:33: steps.look.model: no model 'voice'. Models: api, base."]
+    assert found == ["7:33: steps.look.model: no model 'voice'. Models: api, base. Only with V=v."]
 
 
 def test_a_bare_model_name_replaces_the_whole_entry(language: Language) -> None:
@@ -169,6 +169,13 @@ def test_a_patch_that_cannot_be_is_found_in_the_variant(language: Language, patc
 def test_every_variant_is_checked_and_a_problem_of_the_recipe_is_said_once(language: Language) -> None:
     text = RECIPE.replace("model: voice", "model: vioce") + "  a: {title: A}\n  b: {title: B}\n"
     assert language.errors(text) == ["7:33: steps.look.model: no model 'vioce'. Did you mean 'voice'?"]
+
+
+def test_what_is_wrong_with_some_variants_alone_names_them(language: Language) -> None:
+    text = RECIPE + "  a: {steps: {voice: null}}\n  fine: {title: A}\n  b: {steps: {voice: null}}\n"
+    found = language.errors(text)
+    assert len(found) == 1 and found[0].startswith("7:33: steps.look.model: no model 'voice'.")
+    assert found[0].endswith(" Only with V=a, V=b.")
 
 
 def test_variants_are_applied_in_order_and_an_unknown_one_is_named(language: Language) -> None:

@@ -15,12 +15,15 @@ WINDOW = 2048
 
 
 def text_of(row: Row, pairs: bool) -> tuple[str, str | None]:
-    """Its text, and text_pair where pairs are judged. ValueError with the reason where there is none."""
+    """Its text, and text_pair where pairs are judged. ValueError with the reason where there is none.
+
+    One side of a pair may be empty, such as the history of a talk's first turn.
+    """
     text, pair = row.get("text"), row.get("text_pair") if pairs else None
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(NO_TEXT)
-    if pairs and (not isinstance(pair, str) or not pair.strip()):
+    if pairs and not isinstance(pair, str):
         raise ValueError(NO_PAIR)
+    if not isinstance(text, str) or not (text + (pair or "")).strip():
+        raise ValueError(NO_TEXT)
     return text, pair
 
 

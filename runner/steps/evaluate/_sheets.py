@@ -12,7 +12,7 @@ from typing import Any
 from scipy import stats
 
 from runner.errors import DataError
-from runner.files import Row
+from runner.files import Row, where
 from runner.inventories import Asked, Inventory, Option
 
 ORDER, ANSWERS = re.compile(r"order-(\d+)"), re.compile(r"shuffle(\d+)-test(\d+)")
@@ -58,7 +58,7 @@ def sheets(rows: Iterable[Row], inventory: Inventory) -> list[Sheet]:
     for row in rows:
         for columns, number, answer in _long(row) if "answer" in row else _wide(row):
             if number not in numbers:
-                raise DataError(f"{row.get('source', 'a row')}: item {number} is not in {inventory.title}.")
+                raise DataError(f"{where(row)}: item {number} is not in {inventory.title}.")
             key = tuple(sorted((name, repr(value)) for name, value in columns.items()))
             made.setdefault(key, Sheet(columns)).answers[number] = answer
     return list(made.values())

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Out, Step, pick
 from runner.steps.evaluate import _agreement
 
@@ -55,9 +55,9 @@ def _value(row: Row, name: str) -> Any:
     try:
         value = pick(row, name)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{row.get('source') or row.get('id') or 'a row'}: has no value at {name!r}.") from error
+        raise DataError(f"{where(row)}: has no value at {name!r}. Drop such rows before.") from error
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise DataError(f"{row.get('source') or row.get('id') or 'a row'}: {name} is neither a number nor a word.")
+        raise DataError(f"{where(row)}: {name} is neither a number nor a word. Name another column.")
     return value
 
 
@@ -150,7 +150,7 @@ def _verdict(row: Row) -> str:
     value = str(_value(row, "rating")).casefold()
     if value not in (FIRST, SECOND, TIE):
         raise DataError(
-            f"{row.get('source') or row.get('id') or 'a row'}: rating {value!r} is none of first, second, tie."
+            f"{where(row)}: rating {value!r} is none of first, second, tie. Give these in output:, or map them."
         )
     return value
 

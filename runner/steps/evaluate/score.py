@@ -8,7 +8,7 @@ from typing import Any
 
 from runner import models, scorers
 from runner.errors import DataError
-from runner.files import Row
+from runner.files import Row, where
 from runner.scorers import Scorer, Scores
 from runner.step import Out, Step, pick
 from runner.steps._targets import text_of
@@ -74,5 +74,4 @@ def _group(row: Row, by: list[str]) -> Group:
     try:
         return tuple(pick(row, name) for name in by)
     except (KeyError, TypeError) as error:
-        where = row.get("source") or row.get("id") or "a row"
-        raise DataError(f"{where}: lacks a column of by: ({', '.join(by)}). Drop such rows before.") from error
+        raise DataError(f"{where(row)}: lacks a column of by: ({', '.join(by)}). Drop such rows before.") from error

@@ -11,6 +11,7 @@ from typing import Any
 import py3langid
 
 from runner.errors import DataError, StepError
+from runner.files import where
 from runner.refusals import is_refusal
 from runner.step import Out, Step
 from runner.steps.evaluate import _bleu
@@ -95,7 +96,9 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         for part in step.parts() or (None,):
             for row in step.rows(part):
                 if not isinstance(row.get("text"), str):
-                    raise DataError(f"{row.get('source') or row.get('id') or 'a row'}: text is not a text.")
+                    raise DataError(
+                        f"{where(row)}: text is not a text. Map the column that is one: columns: {{text: …}}."
+                    )
                 key = tuple(str(row.get(name)) for name in names) or ((part,) if part else ("all",))
                 groups.setdefault(key, Group()).add(row["text"], size, draw)
                 advance(1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner import prompts
 from runner.errors import DataError
+from runner.files import where
 from runner.step import Out, Step
 from runner.steps.export._place import deliver
 
@@ -35,7 +36,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         told = {**step.matrix, **row, "texts": step.texts}
         card = _card(step, told)
         if not card["name"]:
-            raise DataError(f"{row.get('source') or row.get('id') or 'a row'}: name: is empty, and a card needs one.")
+            raise DataError(f"{where(row)}: name: is empty, and a card needs one. Drop such rows before.")
         slug = _slug(card["name"])
         number = sum(name == slug or name.startswith(f"{slug}-") for name in made)
         file = f"{slug}-{number + 1}" if number else slug

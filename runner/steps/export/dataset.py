@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features
 
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Out, Step
 from runner.steps.export._place import deliver
 
@@ -50,7 +50,9 @@ def _reader(step: Step, part: str | None, kept: list[str] | None) -> Rows:
                 continue
             missing = [name for name in kept if name not in row]
             if missing:
-                raise DataError(f"{row.get('source') or row.get('id') or 'a row'}: has no column {missing[0]!r}.")
+                raise DataError(
+                    f"{where(row)}: has no column {missing[0]!r}, which keep: names. It has: {', '.join(row)}."
+                )
             yield {name: row[name] for name in kept}
 
     return read

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import Any
 
 from runner import places
 from runner.errors import StepError
+from runner.files import link
 from runner.places import is_adapter, public_name
 from runner.step import Model, Out, Step
 from runner.steps.export._place import deliver
@@ -22,7 +22,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     if model.folder is None:
         raise StepError(f"{step.name}.model: '{model.name}' is not made here. Name a train or merge step.")
     folder = out.folder / "model"
-    shutil.copytree(model.folder, folder, copy_function=os.link, symlinks=True)
+    shutil.copytree(model.folder, folder, copy_function=link, symlinks=True)
     (folder / "README.md").unlink(missing_ok=True)
     (folder / "README.md").write_text(_card(step, model), encoding="utf-8", newline="\n")
     deliver(step, out, ["model"])

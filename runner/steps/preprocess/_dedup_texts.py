@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from runner.errors import DataError
-from runner.files import Row, canonical
+from runner.files import Row, canonical, where
 from runner.step import Step
-from runner.steps.preprocess._expressions import where
 from runner.steps.preprocess._same import listed, shared
 from runner.steps.preprocess._shelf import Shelf
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import DataError
-from runner.files import Row, dumps
+from runner.files import Row, dumps, where
 from runner.prompts import render
 from runner.step import Step, pick
-from runner.steps.preprocess._expressions import where
 
 BOTH = "both"
 LINE = "{{ speaker }}: {{ utterance }} "  # how a turn is told where `history:` says nothing

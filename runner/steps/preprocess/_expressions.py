@@ -13,7 +13,7 @@ from jinja2 import Environment, TemplateSyntaxError, Undefined, nodes
 
 from runner import prompts
 from runner.errors import DataError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Step, pick
 
 _WHOLE = re.compile(r"\{\{[-+]?(.*?)[-+]?\}\}", re.DOTALL)
@@ -71,11 +71,6 @@ def _json(found: Any, expression: str) -> Any:
     raise DataError(
         f"expression: its value {found!r:.40} is nothing that a row can hold. In: {expression.strip()[:60]!r}"
     )
-
-
-def where(row: Row) -> str:
-    """How messages name a row."""
-    return str(row.get("source") or row.get("id") or str(row)[:60])
 
 
 def need(row: Row, column: str, key: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.files import Row, canonical
-from runner.steps.preprocess._expressions import need, where
+from runner.files import Row, canonical, where
+from runner.steps.preprocess._expressions import need
 
 
 def listed(value: str | Sequence[str] | None) -> list[str]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import Row, canonical
+from runner.files import Row, canonical, where
 from runner.step import Out, Step
-from runner.steps.preprocess._expressions import need, where
+from runner.steps.preprocess._expressions import need
 from runner.steps.preprocess._shelf import Shelf
 
 Part = str | None

@@ -7,11 +7,10 @@ from itertools import islice
 from typing import Any
 
 from runner.errors import DataError
-from runner.files import Row, loads
+from runner.files import Row, loads, where
 from runner.problems import suggest
 from runner.step import Out, Step
 from runner.steps.preprocess._corrections import DROP, FORMS, Edit, edits
-from runner.steps.preprocess._expressions import where
 from runner.steps.preprocess._reading import sources
 
 BY_HAND = "dropped by hand"

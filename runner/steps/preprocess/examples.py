@@ -8,12 +8,12 @@ from typing import Any
 
 from runner import prompts
 from runner.errors import DataError, StepError
-from runner.files import Row, digest
+from runner.files import Row, digest, where
 from runner.prompts import Message, render
 from runner.step import Out, Prompt, Step
 from runner.steps.preprocess import _dialogue_turns as dialogue
 from runner.steps.preprocess._dialogue_turns import Moment
-from runner.steps.preprocess._expressions import variables, where
+from runner.steps.preprocess._expressions import variables
 
 Part = str | None
 Made = tuple[Row, str | None]  # an example with None, or what stands for it with the reason why there is none

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from runner.errors import DataError
-from runner.files import Row, digest
+from runner.files import Row, digest, where
 from runner.step import Out, Step, pick
-from runner.steps.preprocess._expressions import where
 
 Part = str | None
 

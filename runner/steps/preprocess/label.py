@@ -11,9 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import PARTS, Out, Step, pick
-from runner.steps.preprocess._expressions import where
 
 WAYS = ("letter", "letters", "map", "threshold", "tertiles", "normal")
 DROP = "drop"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import loads
+from runner.files import loads, where
 from runner.step import Out, Step
-from runner.steps.preprocess._expressions import need, where
+from runner.steps.preprocess._expressions import need
 from runner.steps.preprocess._shelf import Shelf
 
 Part = str | None

@@ -7,9 +7,9 @@ from collections import Counter
 from typing import Any
 
 from runner.errors import DataError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Out, Step, pick
-from runner.steps.preprocess._expressions import need, where
+from runner.steps.preprocess._expressions import need
 
 Part = str | None
 

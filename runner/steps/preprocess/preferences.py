@@ -8,9 +8,9 @@ from typing import Any
 
 from runner import prompts
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Out, Step
-from runner.steps.preprocess._expressions import need, variables, where
+from runner.steps.preprocess._expressions import need, variables
 from runner.steps.preprocess._pairs import Answers, alike_scenario, nearest_other
 from runner.steps.preprocess._same import listed, name, shared
 from runner.steps.preprocess._shelf import Shelf

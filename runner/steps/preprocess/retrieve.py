@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from runner import embeddings
 from runner.embeddings import Encoder, Vectors
 from runner.errors import DataError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Bar, Out, Step, no_bar
-from runner.steps.preprocess._expressions import need, where
+from runner.steps.preprocess._expressions import need
 from runner.steps.preprocess._same import listed, shared
 from runner.steps.preprocess._words import cut_after, word_count
 

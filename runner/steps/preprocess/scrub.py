@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Out, Step
-from runner.steps.preprocess._expressions import where
 from runner.steps.preprocess._same import listed
 from runner.steps.preprocess._scrub_aliases import Aliases, key_of
 from runner.steps.preprocess._scrub_patterns import patterns

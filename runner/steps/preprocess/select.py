@@ -11,10 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import Row, canonical
+from runner.files import Row, canonical, where
 from runner.refusals import is_refusal
 from runner.step import Out, Step
-from runner.steps.preprocess._expressions import evaluate, need, value, variables, where
+from runner.steps.preprocess._expressions import evaluate, need, value, variables
 
 OF_A_GROUP = "another row of its group was dropped"
 Part = str | None

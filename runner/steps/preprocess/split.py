@@ -13,8 +13,9 @@ from fractions import Fraction
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.files import Row, canonical
-from runner.step import PARTS, Out, Step, pick
+from runner.files import Row, canonical, where
+from runner.step import PARTS, Out, Step
+from runner.steps.preprocess._expressions import need
 
 
 @dataclass(slots=True)
@@ -55,10 +56,10 @@ def _groups(step: Step) -> tuple[list[_Group], array[int]]:
     members = array("Q")
     kinds: set[bool] = set()
     for index, row in enumerate(step.rows()):
-        key = canonical(_value(row, by, "by")) if by else f"#{index}"
+        key = canonical(need(row, by, "by")) if by else f"#{index}"
         number = numbers.setdefault(key, len(groups)) if by else index
         if number == len(groups):
-            stratum = sys.intern(canonical([_value(row, column, "stratify") for column in strata]))
+            stratum = sys.intern(canonical([need(row, column, "stratify") for column in strata]))
             own = index if row.get("id") is None else row["id"]
             groups.append(_Group(stratum, _mixed(step, key if by else own) if order == "random" else number))
         group = groups[number]
@@ -75,36 +76,20 @@ def _mixed(step: Step, key: Any) -> int:
     return int.from_bytes(hashlib.sha256(f"{step.params['seed']}:{canonical(key)}".encode()).digest()[:8])
 
 
-def _value(row: Row, column: str, key: str) -> Any:
-    try:
-        value = pick(row, column)
-    except (KeyError, TypeError):
-        value = None
-    if value is None:
-        raise DataError(
-            f"{_where(row)}: no value in column '{column}', which {key}: needs. Fill it, or drop such rows before."
-        )
-    return value
-
-
 def _time(row: Row, kinds: set[bool]) -> datetime:
     try:
-        moment = datetime.fromisoformat(_value(row, "time", "order: time"))
+        moment = datetime.fromisoformat(need(row, "time", "order: time"))
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{_where(row)}: time {row.get('time')!r} is not an ISO 8601 time such as 2024-01-31T15:07:00."
+            f"{where(row)}: time {row.get('time')!r} is not an ISO 8601 time such as 2024-01-31T15:07:00."
         ) from error
     kinds.add(moment.tzinfo is not None)
     if len(kinds) > 1:
         raise DataError(
-            f"{_where(row)}: time {row['time']} and others differ in having an offset, so that they have no order. "
+            f"{where(row)}: time {row['time']} and others differ in having an offset, so that they have no order. "
             "Give all of them one where they are read, with zone:, or split by order: file."
         )
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _where(row: Row) -> str:
-    return str(row.get("source") or row.get("id") or canonical(row)[:60])
 
 
 def _wanted(step: Step, groups: int, rows: int) -> dict[str, int]:

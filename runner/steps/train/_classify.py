@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -19,12 +18,12 @@ from torch.nn.functional import cross_entropy
 from transformers import EvalPrediction, TrainerControl
 
 from runner import encoding
-from runner.errors import StepError
 from runner.heads import About, Towers
 from runner.places import public_name
 from runner.step import Model
 from runner.steps import _judged
 from runner.steps.train import _launch, _training
+from runner.steps.train._shared import LengthGrouped, expect_number, keep_stop_out
 
 
 def store(examples: Iterator[dict[str, Any]], path: Path, columns: list[str], predict: str) -> Dataset:
@@ -101,7 +100,7 @@ class Trainer(transformers.Trainer):
         if self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(train_dataset)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * _launch.processes()
-        return _training.LengthGrouped(self.sizes, batch, self.args.seed)
+        return LengthGrouped(self.sizes, batch, self.args.seed)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Rows: a label may be any number, also the one that stands for nothing elsewhere."""
@@ -117,21 +116,13 @@ class Trainer(transformers.Trainer):
 
     def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*given, **named)
-        return self._expect_number(loss)
-
-    def _expect_number(self, loss: Any) -> Any:
-        if not math.isfinite(loss):
-            advice = "Lower learning_rate, or raise warmup."
-            raise StepError(f"the loss is not a number at update {self.state.global_step + 1}. {advice}")
+        expect_number(loss, self.state)
         return loss
 
     def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
         metrics: dict[str, float] = super().evaluate(*given, **named)
-        self._expect_number(metrics["eval_loss"])
-        # A run that is resumed from where it stopped early would go on: it is resumed from before and stops again
-        self.control.should_save &= (
-            not self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-        )
+        expect_number(metrics["eval_loss"], self.state)
+        keep_stop_out(self.control, self.state)
         return metrics
 
 

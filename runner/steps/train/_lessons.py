@@ -9,7 +9,7 @@ from typing import Any
 from runner import chat, models, tags, vocabulary
 from runner.chat import IGNORED, Example, Message
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.places import nothing
 from runner.step import Out, Step
 
@@ -74,8 +74,9 @@ def _encoded(step: Step, tokenizer: Any, row: Row, length: int) -> Made:
         talk, prefill = _joined(row, prompt, answer)
         return _talk(tokenizer, talk, prefill, length, too_long, learn or "completion")
     if not isinstance(prompt, str) or not isinstance(answer, str):
-        where = row.get("source") or row.get("id") or "a row"
-        raise DataError(f"{where}: needs messages, or prompt and completion (both messages or both texts), or text.")
+        raise DataError(
+            f"{where(row)}: needs messages, or prompt and completion (both messages or both texts), or text."
+        )
     if learn == "assistant" or (learn == "completion" and not pair):
         raise StepError("loss: rows of plain text have no turns. Leave loss out, or say all.")
     return _plain(tokenizer, prompt, answer, length, too_long, learn == "all")

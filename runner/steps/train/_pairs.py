@@ -9,7 +9,7 @@ from typing import Any
 from runner import chat
 from runner.chat import IGNORED, Message
 from runner.errors import DataError, StepError
-from runner.files import Row
+from runner.files import Row, where
 from runner.step import Out, Step
 from runner.steps.train import _lessons
 
@@ -67,7 +67,7 @@ def _messages(row: Row, name: str, role: str) -> list[Message]:
 
 
 def _wrong(row: Row, what: str) -> DataError:
-    return DataError(f"{row.get('source') or row.get('id') or 'a row'}: {what}. Mend the row, or drop it before.")
+    return DataError(f"{where(row)}: {what}. Mend the row, or drop it before.")
 
 
 def _encoded(

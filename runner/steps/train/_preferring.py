@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from trl import DPOTrainer
 from runner.errors import StepError
 from runner.files import dumps, loads
 from runner.steps.train import _launch, _pairs, _training
+from runner.steps.train._shared import LengthGrouped, expect_number, keep_stop_out
 
 # Our names of what TRL records
 NAMES = {
@@ -68,7 +68,7 @@ class Trainer(DPOTrainer):
         if self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(train_dataset)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * _launch.processes()
-        return _training.LengthGrouped(lengths(self.train_dataset), batch, self.args.seed)
+        return LengthGrouped(lengths(self.train_dataset), batch, self.args.seed)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         count = torch.tensor(sum(len(batch["input_ids"]) // 2 for batch in batch_samples), device=device)
@@ -86,12 +86,7 @@ class Trainer(DPOTrainer):
 
     def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*given, **named)
-        return self._expect_number(loss)
-
-    def _expect_number(self, loss: Any) -> Any:
-        if not math.isfinite(loss):
-            advice = "Lower learning_rate, or raise warmup."
-            raise StepError(f"the loss is not a number at update {self.state.global_step + 1}. {advice}")
+        expect_number(loss, self.state)
         return loss
 
     @torch.no_grad()
@@ -111,13 +106,10 @@ class Trainer(DPOTrainer):
         self._metrics["eval"].clear()
         sums = Counter(dict(zip(sums, _launch.summed(list(sums.values())), strict=True)))
         metrics = {f"eval_{name}": value / sums["pairs"] for name, value in sums.items() if name != "pairs"}
-        self._expect_number(metrics["eval_loss"])
+        expect_number(metrics["eval_loss"], self.state)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        # A run that is resumed from where it stopped early would go on: it is resumed from before and stops again
-        self.control.should_save &= (
-            not self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-        )
+        keep_stop_out(self.control, self.state)
         return metrics
 
 

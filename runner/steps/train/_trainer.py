@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from runner import models
-from runner.errors import StepError
 from runner.steps._losses import Totals, mean_loss, totals
 from runner.steps.train import _launch, _training
+from runner.steps.train._shared import LengthGrouped, expect_number, keep_stop_out
 
 
 class Trainer(SFTTrainer):
@@ -51,7 +50,7 @@ class Trainer(SFTTrainer):
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * _launch.processes()
         sizes = _training.lengths(self.train_dataset)
         filler = len(sizes) - 1 if _launch.processes() > 1 else None
-        return _training.LengthGrouped(sizes[:filler], batch, self.args.seed, filler)
+        return LengthGrouped(sizes[:filler], batch, self.args.seed, filler)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -65,23 +64,15 @@ class Trainer(SFTTrainer):
 
     def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*given, **named)
-        return self._expect_number(loss)
-
-    def _expect_number(self, loss: Any) -> Any:
-        if not math.isfinite(loss):
-            advice = "Lower learning_rate, or raise warmup."
-            raise StepError(f"the loss is not a number at update {self.state.global_step + 1}. {advice}")
+        expect_number(loss, self.state)
         return loss
 
     def evaluate(self, *given: Any, **named: Any) -> dict[str, float]:
         metrics = self._checked_in_pieces() if self.in_pieces else self._checked()
-        self._expect_number(metrics["eval_loss"])
+        expect_number(metrics["eval_loss"], self.state)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        # A run that is resumed from where it stopped early would go on: it is resumed from before and stops again
-        self.control.should_save &= (
-            not self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-        )
+        keep_stop_out(self.control, self.state)
         return metrics
 
     def _checked(self) -> dict[str, float]:

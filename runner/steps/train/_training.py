@@ -11,23 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import torch
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 from peft import PeftModel
-from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 from runner import models
 from runner.chat import IGNORED, Example
-from runner.files import file_digest
+from runner.files import file_digest, link
 from runner.places import public_name, remember
 from runner.step import WHOLE, Advance, Model, Prompt, Step
 from runner.steps.train import _launch
 
 FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
-# Rows of a batch are drawn from groups of this many batches sorted by length
-GROUP = 50
 # Saving a checkpoint may take this share of the time
 SHARE = 0.02
 
@@ -75,38 +71,6 @@ def settle(network: Any) -> None:
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-class LengthGrouped(Sampler[int]):
-    """Shuffled rows, those of one batch of like length. The order depends on the seed and the epoch alone: a resumed
-    run sees the rows that it would have seen.
-
-    filler: the row that fills up the last batch, so that several processes get equally many; none for one process
-    """
-
-    def __init__(self, lengths: list[int], batch: int, seed: int, filler: int | None = None) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
-        self.fill = [] if filler is None else [filler] * (-len(lengths) % batch)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths) + len(self.fill)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        size = self.batch * min(GROUP, max(1, len(order) // (self.batch * 4)))
-        groups = [
-            sorted(order[at : at + size], key=lambda row: -self.lengths[row]) for at in range(0, len(order), size)
-        ]
-        rows = [row for group in groups for row in group]
-        whole = len(rows) // self.batch * self.batch
-        batches = [rows[at : at + self.batch] for at in range(0, whole, self.batch)]
-        for at in torch.randperm(len(batches), generator=generator).tolist():
-            yield from batches[at]
-        yield from [*rows[whole:], *self.fill]
 
 
 def rows_at_once(config: Any, sizes: list[int], batch: int) -> tuple[int, bool]:
@@ -227,9 +191,9 @@ def save(
 
 
 def same(folder: Path, other: Path) -> None:
-    """Make `other` hold the same files as `folder`, without a second copy on disk."""
+    """Make `other` hold the same files as `folder`, without a second copy on disk where it has hard links."""
     shutil.rmtree(other, ignore_errors=True)
-    shutil.copytree(folder, other, copy_function=os.link)
+    shutil.copytree(folder, other, copy_function=link)
 
 
 def card(folder: Path, model: Model, adapter: bool, facts: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,22 @@ def test_towers_with_lora_load_as_an_adapter(bert: Path, tmp_path: Path) -> None
     _, folder = run(step, tmp_path / "out")
     assert (folder / "best" / "adapter_config.json").is_file()
     assert len(scores(trained(step, folder), pairs(4))) == 4
+
+
+@pytest.mark.parametrize("towers", [None, "trained"])
+def test_a_pair_with_one_empty_side_is_learned_and_one_without_any_text_is_left_out(
+    bert: Path, tmp_path: Path, towers: str | None
+) -> None:
+    rows = pairs(8)
+    empty = [{**rows[0], "text": ""}, {**rows[1], "text_pair": " "}]  # a talk's first turn has no history
+    none = [{**rows[0], "text": " ", "text_pair": ""}, {**rows[0], "text": None}, {**rows[0], "text_pair": None}]
+    keys = {"predict": "number", "max_steps": 2} | ({"towers": towers} if towers else {})
+    step = make(tmp_path, bert, {"rows": [*rows, *empty, *none]}, **keys)
+    facts, folder = run(step, tmp_path / "out")
+    assert facts["metrics"]["rows"] == 10
+    reasons = [json.loads(line)["reason"] for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    assert reasons == ["no text", "no text", "no text_pair"]
+    assert all(math.isfinite(one["number"]) for one in scores(trained(step, folder), empty))
 
 
 def test_towers_without_pairs_and_frozen_ones_with_lora_are_refused(bert: Path, tmp_path: Path) -> None:

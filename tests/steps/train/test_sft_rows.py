@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runner import chat
+from runner import chat, recipe
 from runner.errors import DataError, StepError
 from runner.step import Out
 from runner.steps.train import _lessons, sft
@@ -148,3 +148,40 @@ def test_all_of_it_trains(tiny_model: Path, tmp_path: Path) -> None:
         f"The rain has not stopped since Tuesday.{END}",
         True,
     )
+
+
+PLAIN = """\
+recipe: 1
+models: {base: smollm2-135m}
+prompts: {me: {user: "{{ text }}", assistant: "{{ text }}"}}
+steps:
+  texts: {preprocess: table, folder: texts}
+  lessons: {preprocess: examples, from: texts, prompt: me}
+  voice: {train: sft, model: base, FROM}
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "warns"),
+    [
+        ("from: texts", True),
+        ("from: lessons", False),
+        ("from: texts, loss: all", False),
+        ("from: texts, columns: {text: source}", False),
+        ("from: texts, columns: {prompt: id, completion: text}", False),
+    ],
+)
+def test_texts_that_no_step_has_made_conversations_of_are_learned_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: str, warns: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "one.csv").write_text("text\nObserve.\n", encoding="utf-8")
+    path = tmp_path / "made.yaml"
+    path.write_text(PLAIN.replace("FROM", keys), encoding="utf-8")
+    found = recipe.check(path)
+    assert not [str(one) for one in found if not one.warning]
+    assert [one.message for one in found if "as it stands" in one.message] == [
+        "steps.voice: learns column 'text' of 'texts' as it stands, for want of 'messages' or 'prompt and completion'. "
+        "Put a step such as conversations or examples before it; if it is meant, say loss: all."
+    ] * warns
