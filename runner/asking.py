@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Lock
@@ -69,7 +70,6 @@ class TooLong(Refused):
 
 
 Asked = Ask | list[Ask]
-Answered = Answer | list[Answer]
 Script = Generator[Asked, Any, T]
 
 
@@ -193,9 +193,10 @@ class Speakers(dict[str, Speaker]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         patience = 2.0 if kind is not None and not issubclass(kind, Exception) else 600.0
-        for speaker in {id(one): one for one in self.values()}.values():
-            speaker.close(patience)
-        self.replies.close()
+        with ExitStack() as stack:  # where one cannot close, the others still do
+            stack.callback(self.replies.close)
+            for speaker in {id(one): one for one in self.values()}.values():
+                stack.callback(speaker.close, patience)
 
 
 def speakers(step: Step, out: Out, named: Mapping[str, tuple[Model, Decoding]] | None = None) -> Speakers:

@@ -9,7 +9,6 @@ from typing import Any
 from runner import companions, memories, models, schema
 from runner.chats import Chat
 from runner.errors import StepError
-from runner.execute import decoding_of, model_of, prompt_of, step_of
 from runner.files import Row
 from runner.matrix import Instance
 from runner.people import Memory, People, Score
@@ -18,6 +17,7 @@ from runner.plan import Plan
 from runner.problems import Problems, suggest
 from runner.references import Node
 from runner.resolve import resolve
+from runner.specs import decoding_of, model_of, prompt_of, step_of
 from runner.step import Decoding, Input, Model, Step
 from runner.strict_yaml import Map
 from runner.voices import Away, Here, Lazy, Voice

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel,
 
 from runner import models, places
 from runner.errors import StepError
+from runner.files import read_json
 from runner.places import Say, is_adapter, nothing
 from runner.step import Advance, Model
 
@@ -77,15 +77,10 @@ def _refuse(source: Path, into: Path) -> None:
     raise StepError(f"{source.name}: this model answers; embeddings need an encoder such as minilm.")
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def _modules(model: Model, folder: Path) -> tuple[str, torch.nn.Module]:
     """How the folder says that token vectors become one (mean where it says nothing), and what follows that."""
-    listed = [
-        (entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in _read(folder / "modules.json") or ()
-    ]
+    held = read_json(folder / "modules.json") or ()
+    listed = [(entry["type"].rsplit(".", 1)[-1], folder / entry["path"]) for entry in held]
     pooling, after = "mean", []
     for kind, place in listed:
         if kind == "Pooling":
@@ -100,7 +95,8 @@ def _modules(model: Model, folder: Path) -> tuple[str, torch.nn.Module]:
 
 
 def _pooling(model: Model, place: Path) -> str:
-    chosen = [key for key, on in _read(place / "config.json").items() if key.startswith("pooling_mode") and on]
+    said = read_json(place / "config.json") or {}
+    chosen = [key for key, on in said.items() if key.startswith("pooling_mode") and on]
     names: list[str] = [POOLINGS.get(key, key) for key in chosen] or ["mean"]
     if len(names) > 1 or names[0] not in POOLINGS.values():
         raise StepError(f"{model.name}: its pooling ({', '.join(names)}) is not supported. Name another encoder.")
@@ -109,20 +105,23 @@ def _pooling(model: Model, place: Path) -> str:
 
 def _dense(model: Model, place: Path) -> torch.nn.Module:
     """A linear layer after the pooling, as the gtr models have one."""
-    said, weights = _read(place / "config.json"), place / "model.safetensors"
+    said, weights = read_json(place / "config.json") or {}, place / "model.safetensors"
     activation = str(said.get("activation_function", "Identity")).rsplit(".", 1)[-1]
     if not said or activation not in ("Identity", "Tanh"):
         raise StepError(
             f"{model.name}: {place.name} is missing, or not understood ({activation}). Fetch the whole model, or name another encoder."
         )
+    if not weights.is_file():
+        advice = "Save the model anew by sentence-transformers 3.0.1 or later (save_pretrained), and name its folder."
+        raise StepError(f"{model.name}: {place.name} holds no {weights.name}, and no other weights are read. {advice}")
     layer = torch.nn.Linear(said["in_features"], said["out_features"], bias=said.get("bias", True))
-    held = load_file(weights) if weights.is_file() else torch.load(place / "pytorch_model.bin", weights_only=True)
+    held = load_file(weights)
     layer.load_state_dict({name.removeprefix("linear."): value.float() for name, value in held.items()})
     return torch.nn.Sequential(layer, torch.nn.Tanh()) if activation == "Tanh" else layer
 
 
 def _length(folder: Path, config: Any, tokenizer: Any) -> int:
-    said = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+    said = (read_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
     most = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     return int(min(said or most, most, tokenizer.model_max_length))
 

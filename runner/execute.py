@@ -5,42 +5,26 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runner import adapters, schema, shards
+from runner import recording, schema, shards
 from runner.digests import Digests
 from runner.errors import DataError, StepError
-from runner.files import count_rows, digest, file_digest, read_rows, sync_folder, write_json, write_text
+from runner.files import digest, sync_folder, write_json, write_text
 from runner.folders import data_files
 from runner.keys import KEY_LENGTH, Spec, material
 from runner.locks import held
 from runner.plan import link
-from runner.step import UNREAD, Bar, Decoding, Input, Model, Out, Prompt, Step, no_bar
+from runner.recording import NOT_OUTPUT
+from runner.specs import step_of
+from runner.step import UNREAD, Bar, Out, no_bar
 
-_NOT_OUTPUT = ("step.json", "step.log", "side.jsonl")  # what may differ from run to run
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "accelerate",
-    "datasets",
-    "bitsandbytes",
-    "openai",
-    "jinja2",
-)
 Say = Callable[[str], None]
 
 
@@ -178,7 +162,7 @@ def _linked(plan: dict[str, Any], spec: Spec, root: Path, say: Say) -> dict[str,
         return None
     part = _fresh_part(root, spec["key"])
     for path in sorted(other.rglob("*")):
-        if path.is_file() and path.name not in _NOT_OUTPUT:
+        if path.is_file() and path.name not in NOT_OUTPUT:
             (part / path.relative_to(other)).parent.mkdir(parents=True, exist_ok=True)
             _hard_link(path, part / path.relative_to(other))
     record: dict[str, Any] = json.loads((other / "step.json").read_text(encoding="utf-8"))
@@ -226,7 +210,7 @@ def _built(
             facts = _module(spec).run(step, out) or {}
     finally:
         out.close()
-    record = _record(plan, spec, root, part, facts, time.time() - started)
+    record = recording.record(plan, spec, root, part, facts, time.time() - started)
     _finish(part, record)
     write_text(root / "cache" / "content" / _shallow(spec, root), spec["key"] + "\n")
     return record
@@ -244,112 +228,6 @@ def _device(fragment: dict[str, Any], root: Path, spec: Spec, say: Say) -> Itera
         return
     with held(root / "cache" / "device.lock", lambda: say(f"{spec['name']}: waits for the device")):
         yield
-
-
-def step_of(spec: Spec, root: Path) -> Step:
-    """The step as its kind sees it."""
-    folder = Path(spec["folder"]).absolute() if spec["folder"] else None
-    return Step(
-        name=spec["name"],
-        verb=spec["verb"],
-        kind=spec["kind"],
-        params={key: value for key, value in spec["params"].items() if key != spec["verb"]},
-        artifacts=root,
-        matrix=spec["matrix"],
-        texts=spec["texts"],
-        inputs={
-            path: tuple(Input(one["step"], root / "store" / one["key"], one["part"], one["columns"]) for one in held_)
-            for path, held_ in spec["inputs"].items()
-        },
-        models={path: tuple(model_of(one, root) for one in held_) for path, held_ in spec["models"].items()},
-        prompts={path: prompt_of(one) for path, one in spec["prompts"].items()},
-        decodings={path: decoding_of(one, root) for path, one in spec["decodings"].items()},
-        learned=prompt_of(spec["learned"]) if spec["learned"] else None,
-        folder=folder,
-        files=tuple(folder / name for name in spec["files"]) if folder else (),
-    )
-
-
-def model_of(spec: Spec, root: Path) -> Model:
-    if spec["entry"]:
-        return adapters.over_base(Model(spec["name"], spec["entry"], files=spec["files"]))
-    base = model_of(spec["base"], root) if spec["base"] else None
-    return Model(spec["name"], {}, root / "store" / spec["key"] / spec["checkpoint"], base)
-
-
-def prompt_of(spec: Spec) -> Prompt:
-    return Prompt(spec["name"], tuple(spec["turns"]), spec["includes"])
-
-
-def decoding_of(spec: Spec, root: Path) -> Decoding:
-    models = {path: tuple(model_of(one, root) for one in held_) for path, held_ in spec["models"].items()}
-    return Decoding(
-        spec["name"],
-        spec["mode"],
-        spec["params"],
-        models,
-        {path: prompt_of(one) for path, one in spec["prompts"].items()},
-    )
-
-
-def _record(
-    plan: dict[str, Any], spec: Spec, root: Path, part: Path, facts: dict[str, Any], seconds: float
-) -> dict[str, Any]:
-    """step.json: what was given, what came out, and where and with what it was made."""
-    outputs = {
-        str(path.relative_to(part)): file_digest(path)
-        for path in sorted(part.rglob("*"))
-        if path.is_file() and path.name not in _NOT_OUTPUT
-    }
-    rows = {
-        Path(name).stem: count_rows(part / name)
-        for name in outputs
-        if name.endswith(".jsonl") and "/" not in name and name not in UNREAD
-    }
-    rejected = (
-        Counter(row["reason"] for row in read_rows(part / "rejected.jsonl"))
-        if "rejected.jsonl" in outputs
-        else Counter()
-    )
-    return {
-        "key": spec["key"],
-        "spec": spec,
-        "recipe": plan["recipe"],
-        "outputs": outputs,
-        "rows": {"in": _rows_in(spec, root), "out": rows, "dropped": dict(sorted(rejected.items()))},
-        "facts": facts,
-        "seconds": round(seconds, 2),
-        "made": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime()),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in _PACKAGES if name in sys.modules},
-        },
-        "commit": _commit(),
-        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
-    }
-
-
-def _rows_in(spec: Spec, root: Path) -> int | None:
-    counts = []
-    for one in spec["inputs"].get("from", []):
-        out = json.loads((root / "store" / one["key"] / "step.json").read_text(encoding="utf-8"))["rows"]["out"]
-        counts.append(out.get(one["part"], 0) if one["part"] else sum(out.values()))
-    return sum(counts) if counts else None
-
-
-@cache
-def _version(package: str) -> str:
-    return metadata.version(package)
-
-
-@cache
-def _commit() -> str | None:
-    """The git commit of the working folder, None outside a repository."""
-    try:
-        said = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return said.stdout.strip() or None
 
 
 def _finish(part: Path, record: dict[str, Any]) -> None:

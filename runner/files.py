@@ -64,6 +64,11 @@ def where(row: Row) -> str:
     return str(row.get("source") or row.get("id") or str(row)[:60])
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, None where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a JSON Lines file, one at a time.
 

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from runner import encoding, models
 from runner.errors import StepError
+from runner.files import read_json
 from runner.places import Say, nothing
 from runner.step import Model
 
@@ -57,20 +58,16 @@ class About:
         return encode(tokenizer, texts, pairs, self.length, self.keep)
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def remembered(folder: Path) -> About | None:
     """What a folder of ours remembers, None for one from elsewhere."""
-    held = _json(folder / NAME)
+    held = read_json(folder / NAME)
     known = {field.name for field in fields(About)}
     return About(**{key: value for key, value in held.items() if key in known}) if held else None
 
 
 def told(folder: Path, outputs: int, length: int) -> About:
     """What the folder of a model from elsewhere says of itself in config.json, for a head of so many outputs."""
-    config = _json(folder / "config.json") or {}
+    config = read_json(folder / "config.json") or {}
     names = {int(at): name for at, name in (config.get("id2label") or {}).items()}
     labels = [str(names.get(at, f"LABEL_{at}")) for at in range(outputs)]
     problem = config.get("problem_type")

@@ -69,8 +69,8 @@ def make(
         out.log(str(ahead()))
     spool = _Spool(out.folder / SPOOL)
     with speakers() as named:
+        tally = _Tally(step, out, named, wanted or total, wanted)
         try:
-            tally = _Tally(step, out, named, wanted or total, wanted)
             at_once: int | Callable[[], int] = named.at_once
             if wanted is not None:
                 at_once = lambda: min(named.at_once, tally.missing)  # noqa: E731
@@ -98,7 +98,6 @@ class _Tally:
         self.began = self._said = time.monotonic()
         self.done = self.passed = self.step = 0
         self.failed: list[tuple[int, str]] = []
-        self._tokens_before = 0
 
     @property
     def missing(self) -> int:

@@ -85,7 +85,7 @@ def ensure_bundled(name: str, artifacts: Path, say: Say = nothing) -> Path:
 
 def load_tokenizer(model: Model, artifacts: Path, say: Say = nothing) -> Any:
     """The tokenizer alone, with a chat template and a pad token in any case; no weights are read."""
-    folder = folder_of(model, artifacts, say)
+    folder = place(model, artifacts, say)
     if model.base and not (folder / "tokenizer_config.json").is_file():  # an adapter that came without one
         return load_tokenizer(model.base, artifacts, say)
     return chat.complete(_read(AutoTokenizer, model, folder))
@@ -114,7 +114,7 @@ def load_network(
         for parameter in merged.parameters():  # peft has frozen them
             parameter.requires_grad = parameter.is_floating_point()
         return merged
-    folder, size, dtype = folder_of(model, artifacts, say), model.entry.get("bits"), dtype or precision()
+    folder, size, dtype = place(model, artifacts, say), model.entry.get("bits"), dtype or precision()
     parameters = _parameters(folder, _read(AutoConfig, model, folder))
     _expect_room(model, parameters * (size / 8 if size else dtype.itemsize), on, bool(spread))
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
@@ -126,7 +126,7 @@ def load_network(
     return bits.ready(network) if size else network if spread else network.to(on or device())
 
 
-def folder_of(model: Model, artifacts: Path, say: Say = nothing) -> Path:
+def place(model: Model, artifacts: Path, say: Say = nothing) -> Path:
     """Where a model's files lie; a bundled one is converted, one of the Hub fetched."""
     quiet()
     return model.folder or places.resolve(model.entry, artifacts, conversion.dequantise, say)
@@ -138,11 +138,6 @@ def _read(kind: Any, model: Model, folder: Path, **options: Any) -> Any:
         return kind.from_pretrained(folder, trust_remote_code=model.entry.get("trust_remote_code", False), **options)
     except (OSError, ValueError) as error:
         raise StepError(f"{model.name}: {folder}: {str(error).splitlines()[0]}") from error
-
-
-def place(model: Model, artifacts: Path, say: Say = nothing) -> Path:
-    """The folder that a model's files lie in, fetched or made where that is needed."""
-    return folder_of(model, artifacts, say)
 
 
 def read_config(model: Model, folder: Path) -> Any:
@@ -303,7 +298,7 @@ def _rows(model: Model, artifacts: Path, say: Say) -> int:
     """How many tokens a model's embeddings know."""
     if is_adapter(model) and model.base:
         return max(vocabulary.needed(model.folder), _rows(model.base, artifacts, say))
-    config = _read(AutoConfig, model, folder_of(model, artifacts, say))
+    config = _read(AutoConfig, model, place(model, artifacts, say))
     return int(getattr(config.get_text_config(), "vocab_size", None) or 0)
 
 

@@ -146,6 +146,7 @@ class Specs:
             "key": self.planned[rows.node.name].key,
             "part": rows.part,
             "columns": rows.columns,
+            "named": rows.named,
         }
 
     def model(self, use: ModelUse, checkpoint: str = "best") -> Spec:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.execute import model_of
 from runner.files import Row, loads
 from runner.plan import Plan
 from runner.problems import suggest
 from runner.references import MODEL_VERBS, ModelUse
+from runner.specs import model_of
 from runner.step import Model
 
 Answer = dict[str, Any]  # model, text, text_pair where there is one, predicted, scores

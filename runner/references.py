@@ -18,12 +18,16 @@ MODEL_VERBS = ("train", "merge")
 
 @dataclass
 class Rows:
-    """A reference to a step's rows, to one part of them or to all; `columns` are the matrix keys that fan in."""
+    """A reference to a step's rows, to one part of them or to all; `columns` are the matrix keys that fan in.
+
+    named: the reference as written, which may mean all siblings of a matrix
+    """
 
     node: Node
     part: str | None
     columns: Values
     mark: Mark
+    named: str
 
 
 @dataclass

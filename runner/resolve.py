@@ -85,7 +85,7 @@ class _Asker:
         else:
             mine = self.node.instance.matrix
             fans = [{key: held for key, held in node.instance.matrix.items() if key not in mine} for node in nodes]
-            return [Rows(node, part or None, fan, mark) for node, fan in zip(nodes, fans, strict=True)]
+            return [Rows(node, part or None, fan, mark, name) for node, fan in zip(nodes, fans, strict=True)]
         return []
 
     def models(self, found: Found, where: str) -> list[ModelUse]:

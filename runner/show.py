@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from runner.errors import StepError
-from runner.execute import step_of
 from runner.files import read_rows
 from runner.plan import Plan, Planned
+from runner.specs import step_of
 from runner.step import PROVENANCE, UNREAD, Bar, Out
 
 BAR = 40

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,17 @@ UNREAD = ("rejected.jsonl", PROVENANCE)  # a step's files of rows that no other 
 
 @dataclass(frozen=True)
 class Input:
-    """One finished step that another reads. `columns` are constants added to every row (the matrix keys that fan in)."""
+    """One finished step that another reads.
+
+    columns: constants added to every row (the matrix keys that fan in)
+    named:   what the recipe calls it, with its part: one name may mean several steps, the siblings of a matrix
+    """
 
     step: str
     folder: Path
     part: str | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    named: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -122,6 +127,11 @@ def _mapped(row: Row, path: str | list[str]) -> Any:
         raise DataError(
             f"{where(row)}: has no value at {path!r}, which columns: names. Drop such rows before."
         ) from error
+
+
+def listed(value: str | Sequence[str] | None) -> list[str]:
+    """One name, several or none as a list."""
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def pick(row: Row, path: str | list[str]) -> Any:

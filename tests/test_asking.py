@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
 
-from runner.asking import Answer, Ask, Script, Unanswered, drive
+from runner.asking import Answer, Ask, Script, Speakers, Unanswered, drive
+from runner.replies import Replies
+from runner.spending import Spending
 
 
 class Echo:
@@ -152,3 +156,27 @@ def test_speakers_are_told_apart_by_name_and_batches_wait_for_whoever_can_still_
     made = dict(drive(numbered(*(two() for _ in range(10))), {"seeker": seeker, "supporter": supporter}, 10))
     assert set(made.values()) == {"HELLO!"}
     assert [size for size in seeker.batches if size] == [10] and [size for size in supporter.batches if size] == [10]
+
+
+def test_where_one_speaker_cannot_close_the_others_and_the_kept_answers_still_do(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    class Closing(Echo):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def close(self, patience: float) -> None:
+            closed.append(self.name)
+            if self.name != "sound":
+                raise OSError(f"{self.name}: the connection is gone")
+
+    replies = Replies(tmp_path / "replies.sqlite")
+    assert replies.claim("a question") is True
+    named = Speakers(Spending({}), replies)
+    named |= {name: Closing(name) for name in ("broken", "sound", "torn")}
+    with pytest.raises(OSError, match="the connection is gone"), named:
+        pass
+    assert sorted(closed) == ["broken", "sound", "torn"]
+    with closing(Replies(tmp_path / "replies.sqlite")) as others:
+        assert others.claim("a question") is True

@@ -32,9 +32,9 @@ steps:
     train: classifier
     from: parts
     model: reader
-    learning_rate: 5e-4
-    batch: 64
-    epochs: 1
+    learning_rate: 1e-4
+    batch: 32
+    epochs: 3
     max_length: 32
   right: {evaluate: classification, from: parts, model: judge, letters: [IE, NS, TF, PJ]}
 """
@@ -110,5 +110,5 @@ def test_sixteen_types_from_single_published_comments_are_better_than_chance(art
     (tmp_path / "reddit.yaml").write_text(REDDIT, encoding="utf-8")
     run(str(tmp_path / "reddit.yaml"), artifacts, tmp_path / "datasets")
     found = facts(artifacts, "reddit/right")["metrics"]
-    assert found["judge"]["test"]["rows"] > 1500 and found["judge"]["test"]["accuracy"] > 1.2 / 16
+    assert found["judge"]["test"]["rows"] > 1500 and found["judge"]["test"]["accuracy"] > 1.4 / 16
     assert set(found["judge"]["test"]["letters"]) == {"IE", "NS", "TF", "PJ", "mean"}

@@ -426,7 +426,7 @@ def test_rows_are_paired_only_where_two_values_are_left(language: Language) -> N
     text = '  a: {matrix: [trait], preprocess: shape, from: chats, add: {x: "${trait}"}}\n  b: {preprocess: pairs, from: a, other: trait}\nvariants: {one: {matrix: {trait: [warm]}}}\n'
     found = language.errors(BASE + text)
     assert found == [
-        "11:42: steps.b.other: there is only trait warm. Rows are paired where it differs: keep two values or more in its matrix list."
+        "11:42: steps.b.other: there is only trait warm. Rows are paired where it differs: keep two values or more in its matrix list. Only with V=one."
     ]
     assert language.errors(BASE + text.replace("other: trait", "other: [trait, id]")) == []
 

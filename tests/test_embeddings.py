@@ -16,6 +16,12 @@ from runner.step import Model
 from tests.conftest import make_tokenizer
 
 TEXTS = ["The rain has stopped.", "It is no longer raining.", "Moriarty is a professor of mathematics.", ""]
+DENSE = {
+    "in_features": 32,
+    "out_features": 16,
+    "bias": False,
+    "activation_function": "torch.nn.modules.linear.Identity",
+}
 
 
 def modules(folder: Path, *kinds: str, **configs: Any) -> Path:
@@ -121,19 +127,13 @@ def test_an_encoder_of_a_t5_with_a_linear_layer_works(tmp_path):
     )
     T5EncoderModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    dense = {
-        "in_features": 32,
-        "out_features": 16,
-        "bias": False,
-        "activation_function": "torch.nn.modules.linear.Identity",
-    }
     modules(
         tmp_path,
         "Transformer",
         "Pooling",
         "Dense",
         "Normalize",
-        **{"1_Pooling": {"pooling_mode_mean_tokens": True}, "2_Dense": dense},
+        **{"1_Pooling": {"pooling_mode_mean_tokens": True}, "2_Dense": DENSE},
     )
     weight = torch.randn(16, 32)
     save_file({"linear.weight": weight}, tmp_path / "2_Dense" / "model.safetensors")
@@ -145,6 +145,17 @@ def test_an_encoder_of_a_t5_with_a_linear_layer_works(tmp_path):
         ]
     expected = (weight @ hidden.mean(0)).numpy()
     assert np.allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_a_linear_layer_that_is_not_in_safetensors_is_refused_with_the_way_out(bert):
+    modules(bert, "Transformer", "Pooling", "Dense", **{"1_Pooling": {}, "2_Dense": DENSE})
+    torch.save({"linear.weight": torch.randn(16, 32)}, bert / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(StepError) as caught:
+        load(bert)
+    assert str(caught.value) == (
+        "finder: 2_Dense holds no model.safetensors, and no other weights are read. "
+        "Save the model anew by sentence-transformers 3.0.1 or later (save_pretrained), and name its folder."
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from runner import plan as planning
 from runner import recipe as recipes
-from runner.cli import _execute, _plan_file, main
+from runner.cli import main
+from runner.cli_make import make_one, read_plan
 from runner.plan import Plan
 from tests import project
 
@@ -32,9 +33,9 @@ def run(name: str = "small", settings: tuple[str, ...] = ()) -> list[str]:
     """Make the recipe; returns the names of the steps that ran."""
     made = plan(name, (), settings)
     path = planning.write(made)
-    held = _plan_file(path.with_suffix(".json"))
+    held = read_plan(path.with_suffix(".json"))
     for step in made.steps:
-        _execute(held, step.key, made.root)
+        make_one(held, step.key, made.root)
     return [step.name for step in made.stale]
 
 

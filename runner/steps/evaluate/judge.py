@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.errors import DataError, StepError
 from runner.files import Row, where
-from runner.step import Out, Step, pick
+from runner.step import Out, Step, listed, pick
 from runner.steps.evaluate import _agreement
 
 Groups = dict[tuple[str, ...], list[Row]]
@@ -17,15 +17,14 @@ FIRST, SECOND, TIE = "first", "second", "tie"
 
 def run(step: Step, out: Out) -> dict[str, Any]:
     """Facts with a line a group and rating. Ratings are numbers (mean) or words (shares); with pair:, who wins."""
-    by = step.params.get("by") or []
-    groups = _groups(step, [by] if isinstance(by, str) else by)
+    by = listed(step.params.get("by"))
+    groups = _groups(step, by)
     if not groups:
         raise StepError(f"{step.name}.from: no ratings.")
-    head = ", ".join([by] if isinstance(by, str) else by) or "all"
+    head = ", ".join(by) or "all"
     if step.params.get("pair"):
         return _wins(step, groups, head)
-    of = step.params.get("of") or ["rating"]
-    names = [of] if isinstance(of, str) else of
+    names = listed(step.params.get("of")) or ["rating"]
     metrics: dict[str, Any] = {}
     rows = []
     for key, held in sorted(groups.items()):

@@ -9,7 +9,7 @@ from runner import inventories, models, prompts
 from runner.chat import Message
 from runner.errors import StepError
 from runner.inventories import Asked, Inventory
-from runner.step import Model, Out, Step
+from runner.step import Model, Out, Step, listed
 from runner.steps.evaluate import _options, _sheets, _words
 from runner.steps.evaluate._sheets import Sheet
 
@@ -76,8 +76,7 @@ def _conversation(step: Step, model: Model, asked: Asked) -> list[Message]:
 
 def _score(step: Step, held: list[Sheet], inventory: Inventory) -> tuple[Scored, list[str]]:
     """The scores of the sheets by group, and what was left out."""
-    by = step.params.get("by") or []
-    names = [by] if isinstance(by, str) else by
+    names = listed(step.params.get("by"))
     scored: Scored = {}
     notes = []
     for sheet in held:

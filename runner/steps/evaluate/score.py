@@ -10,7 +10,7 @@ from runner import models, scorers
 from runner.errors import DataError
 from runner.files import Row, where
 from runner.scorers import Scorer, Scores
-from runner.step import Out, Step, pick
+from runner.step import Out, Step, listed, pick
 from runner.steps._targets import text_of
 from runner.steps.evaluate import _asked, _groups
 from runner.steps.evaluate._groups import Group, Sums
@@ -21,8 +21,7 @@ WINDOW = 2048
 def run(step: Step, out: Out) -> dict[str, Any]:
     """The rows with `scores` and `predicted`, one a model where there are several. Raises DataError where none has a text."""
     models.prepare(0)
-    asked = step.params.get("by") or []
-    by = [asked] if isinstance(asked, str) else list(asked)
+    by = listed(step.params.get("by"))
     groups: dict[str, dict[Group, Sums]] = {}
     notes: list[str] = []
     with out.rows() as rows:

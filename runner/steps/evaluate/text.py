@@ -13,7 +13,7 @@ import py3langid
 from runner.errors import DataError, StepError
 from runner.files import where
 from runner.refusals import is_refusal
-from runner.step import Out, Step
+from runner.step import Out, Step, listed
 from runner.steps.evaluate import _bleu
 
 PAIRS = 500  # of texts, for BLEU within and between groups
@@ -87,8 +87,7 @@ def repeated(words: list[str], n: int) -> float:
 
 def run(step: Step, out: Out) -> dict[str, Any]:
     """Facts with a line a group. Distinct-n is distinct n-grams over words (Li et al. 2016), over all of a group's texts."""
-    by, size, seed = step.params.get("by") or [], step.params["sample"], step.params["seed"]
-    names = [by] if isinstance(by, str) else by
+    names, size, seed = listed(step.params.get("by")), step.params["sample"], step.params["seed"]
     groups: dict[tuple[str, ...], Group] = {}
     draw = random.Random(seed)
     total = sum(1 for part in step.parts() or (None,) for _ in step.rows(part))

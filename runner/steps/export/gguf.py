@@ -29,7 +29,7 @@ def run(step: Step, out: Out) -> dict[str, Any]:
         raise StepError(
             f"{step.name}.model: '{model.name}' is an adapter. Merge it first: {{merge: lora, model: {model.name}}}."
         )
-    folder = models.folder_of(model, step.artifacts, out.log)
+    folder = models.place(model, step.artifacts, out.log)
     with out.progress("tensors", _gguf.count(folder)) as advance:
         made = _gguf.write(folder, out.folder / "model.gguf", model.name, step.params["numbers"], advance)
     tokenizer = models.load_tokenizer(model, step.artifacts)

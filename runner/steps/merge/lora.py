@@ -21,8 +21,9 @@ def run(step: Step, out: Out) -> dict[str, Any]:
     be too small for it. Raises StepError where the model is no adapter, MachineError where the weights do not fit in.
     """
     given = step.models["model"][0]
-    made_here = given.folder and not given.files  # an adapter from elsewhere has no other checkpoints
-    model = replace(given, folder=given.folder.with_name(step.params["checkpoint"])) if made_here else given
+    model = given
+    if given.folder and not given.files:  # an adapter from elsewhere has no other checkpoints
+        model = replace(given, folder=given.folder.with_name(step.params["checkpoint"]))
     if not places.is_adapter(model):
         raise StepError(
             f"{step.name}.model: '{model.name}' is a whole model. There is nothing to merge: use it as it is."

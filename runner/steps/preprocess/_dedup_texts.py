@@ -9,8 +9,8 @@ from typing import IO
 
 from runner.errors import DataError
 from runner.files import Row, canonical, where
-from runner.step import Step
-from runner.steps.preprocess._same import listed, shared
+from runner.step import Step, listed
+from runner.steps.preprocess._same import shared
 from runner.steps.preprocess._shelf import Shelf
 
 

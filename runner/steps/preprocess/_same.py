@@ -8,11 +8,6 @@ from runner.files import Row, canonical, where
 from runner.steps.preprocess._expressions import need
 
 
-def listed(value: str | Sequence[str] | None) -> list[str]:
-    """One name, several or none as a list."""
-    return [value] if isinstance(value, str) else list(value or ())
-
-
 def shared(row: Row, columns: Sequence[str], key: str) -> str:
     """The values of these columns as one text, equal for equal values. Raises DataError where a row lacks one."""
     return canonical([need(row, column, key) for column in columns])

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Collection
 from pathlib import Path
 
+from runner import locks
 from runner.errors import MachineError
 from runner.step import Step
 
@@ -85,20 +86,16 @@ def key_of(step: Step) -> bytes:
                 "or leave salt_env out: a key is then kept under the artifacts folder."
             )
         return os.environ[name].encode()
-    return _kept(step.artifacts / "keys" / "aliases.key")
+    with locks.held(step.artifacts / "cache" / "aliases.lock", lambda: None):  # one process makes it
+        return _kept(step.artifacts / "keys" / "aliases.key")
 
 
 def _kept(path: Path) -> bytes:
-    """The key in a file that only its owner can read; made where it is missing, by one process only."""
+    """The key in a file that only its owner can read; made where it is missing."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part = path.with_name(f"{path.name}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
             stream.write(secrets.token_hex(32) + "\n")
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            pass  # another process was first: its key counts
-        finally:
-            part.unlink()
+        os.replace(part, path)
     return path.read_bytes().strip()

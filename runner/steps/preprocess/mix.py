@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 from runner.errors import DataError, StepError
-from runner.step import Input, Out, Step
+from runner.step import Input, Out, Step, listed
 from runner.steps.preprocess._shelf import Shelf
 
 Part = str | None
@@ -39,21 +41,10 @@ def run(step: Step, out: Out) -> dict[str, Any]:
 
 def _groups(step: Step) -> list[tuple[str, list[Input]]]:
     """The inputs by the name in from: that they come from; a name stands for all siblings of a matrix."""
-    names = step.params["from"]
-    groups: list[tuple[str, list[Input]]] = [(name, []) for name in ([names] if isinstance(names, str) else names)]
-    place = 0
-    for came in step.inputs["from"]:
-        while not _is_of(came, groups[place][0]) and place + 1 < len(groups):
-            place += 1
-        groups[place][1].append(came)
-        if came.step == groups[place][0].partition(".")[0] and place + 1 < len(groups):
-            place += 1
-    return groups
-
-
-def _is_of(came: Input, name: str) -> bool:
-    base, _, part = name.partition(".")
-    return (came.part or "") == part and (came.step == base or came.step.startswith(f"{base}-"))
+    names, inputs = listed(step.params["from"]), step.inputs["from"]
+    meant = Counter(one.named for one in inputs)
+    written, following = Counter(names), iter(inputs)
+    return [(name, list(islice(following, meant[name] // written[name]))) for name in names]
 
 
 def _shelved(step: Step, shelf: Shelf, inputs: list[Input], part: Part) -> array[int]:

@@ -9,10 +9,10 @@ from typing import Any
 from runner import prompts
 from runner.errors import DataError, StepError
 from runner.files import Row, where
-from runner.step import Out, Step
+from runner.step import Out, Step, listed
 from runner.steps.preprocess._expressions import need, variables
 from runner.steps.preprocess._pairs import Answers, alike_scenario, nearest_other
-from runner.steps.preprocess._same import listed, name, shared
+from runner.steps.preprocess._same import name, shared
 from runner.steps.preprocess._shelf import Shelf
 
 Part = str | None

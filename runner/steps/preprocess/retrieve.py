@@ -15,9 +15,9 @@ from runner import embeddings
 from runner.embeddings import Encoder, Vectors
 from runner.errors import DataError
 from runner.files import Row, where
-from runner.step import Bar, Out, Step, no_bar
+from runner.step import Bar, Out, Step, listed, no_bar
 from runner.steps.preprocess._expressions import need
-from runner.steps.preprocess._same import listed, shared
+from runner.steps.preprocess._same import shared
 from runner.steps.preprocess._words import cut_after, word_count
 
 BATCH = 512

@@ -9,8 +9,7 @@ from typing import Any
 
 from runner.errors import DataError, StepError
 from runner.files import Row, where
-from runner.step import Out, Step
-from runner.steps.preprocess._same import listed
+from runner.step import Out, Step, listed
 from runner.steps.preprocess._scrub_aliases import Aliases, key_of
 from runner.steps.preprocess._scrub_patterns import patterns
 from runner.steps.preprocess._scrub_people import COLUMNS, People

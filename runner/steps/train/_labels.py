@@ -17,16 +17,6 @@ MOST = 1000
 NO_SUCH = "the label is none of labels:"
 
 
-def parts(step: Step) -> Parts:
-    """Role → part: a whole split gives train and validation (never test), plain rows are all for training."""
-    found = step.parts()
-    if not found:
-        return {"train": None}
-    if "train" not in found:
-        raise StepError(f"{step.name}.from: there are no training rows in it (it has: {', '.join(found)}).")
-    return {part: part for part in ("train", "validation") if part in found}
-
-
 @dataclass
 class Target:
     """What is predicted: the labels in the order of the outputs, or the names of the numbers.

@@ -13,12 +13,12 @@ from runner.errors import StepError
 from runner.heads import About
 from runner.step import Out, Step
 from runner.steps._targets import windows
-from runner.steps.train import _classify, _labels
+from runner.steps.train import _classify, _labels, _lessons
 from runner.steps.train._labels import Target
 
 
 def about(step: Step, target: Target) -> About:
-    first = next((row for row in step.rows(_labels.parts(step)["train"])), {})
+    first = next((row for row in step.rows(_lessons.parts(step)["train"])), {})
     keys, pairs = step.params, first.get("text_pair") is not None
     towers = bool(keys.get("towers"))
     if towers and not pairs:
@@ -53,7 +53,7 @@ def examples(
 
 
 def stored(step: Step, out: Out, tokenizer: Any, about: About, target: Target, role: str) -> Dataset:
-    part = _labels.parts(step)[role]
+    part = _lessons.parts(step)[role]
     path = out.folder / "encoded" / f"{role}.arrow"
     columns = ["input_ids", "pair_ids"] if about.towers else encoding.columns(tokenizer)
     made = _classify.store(examples(step, tokenizer, about, target, part, out), path, columns, target.predict)
@@ -68,7 +68,7 @@ def stored(step: Step, out: Out, tokenizer: Any, about: About, target: Target, r
 def show(step: Step, limit: int) -> dict[str, Any]:
     """The first texts with what is learned of them, and the lengths of all in tokens. Loads the tokenizer and no weights."""
     tokenizer = heads.load_tokenizer(step.models["model"][0], step.artifacts)
-    roles = _labels.parts(step)
+    roles = _lessons.parts(step)
     target = _labels.learn(step, roles)
     read, part = about(step, target), roles["train"]
     samples = []

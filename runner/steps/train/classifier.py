@@ -14,7 +14,7 @@ from runner.errors import StepError
 from runner.heads import About
 from runner.step import Out, Step
 from runner.steps import _judged
-from runner.steps.train import _classify, _heads, _labels, _launch, _settings, _texts, _training, _translated
+from runner.steps.train import _classify, _heads, _labels, _launch, _lessons, _settings, _texts, _training, _translated
 from runner.steps.train._classify import Trainer
 from runner.steps.train._labels import Target
 from runner.steps.train._texts import show
@@ -42,7 +42,7 @@ def train(step: Step, out: Out) -> dict[str, Any]:
     """The training itself, in this process; with `launch:`, in each of several."""
     step = _complete(step)
     threads = models.prepare(step.params["seed"])
-    model, roles = step.models["model"][0], _labels.parts(step)
+    model, roles = step.models["model"][0], _lessons.parts(step)
     tokenizer = heads.load_tokenizer(model, step.artifacts, out.log)
     before = heads.remembered(models.place(model, step.artifacts))
     target = _labels.learn(step, roles, before.labels if before else None)

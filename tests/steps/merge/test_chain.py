@@ -12,7 +12,8 @@ import torch
 from runner import models
 from runner import plan as planning
 from runner import recipe as recipes
-from runner.execute import execute, model_of
+from runner.execute import execute
+from runner.specs import model_of
 
 RECIPE = """\
 recipe: 1

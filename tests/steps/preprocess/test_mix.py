@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections import Counter
 from dataclasses import dataclass
@@ -7,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import schema
+from runner.cli import main
 from runner.errors import DataError, StepError
 from runner.files import RowWriter, read_rows
 from runner.step import Input, Out, Step
@@ -28,17 +31,20 @@ class Mixed:
 
 @pytest.fixture(scope="session")
 def mix(tmp_path_factory):
-    """`mix({...}, general=[rows], lessons={"train": rows})`: each name is a step in from:, unless `names` says otherwise."""
+    """`mix({...}, general=[rows], lessons={"train": rows})`: each is a step in from:, by the name that `names` has for it."""
 
-    def run(params: dict[str, Any], names: list[str] | None = None, **steps: Any) -> Mixed:
+    def run(params: dict[str, Any], names: dict[str, str] | None = None, **steps: Any) -> Mixed:
         inputs = []
+        written = {step: (names or {}).get(step, step) for step in steps}
         for name, rows in steps.items():
             folder = tmp_path_factory.mktemp(name)
             for part, held in (rows if isinstance(rows, dict) else {"rows": rows}).items():
                 with RowWriter(folder / f"{part}.jsonl") as writer:
                     writer.write_all(held)
-            inputs.append(Input(name.replace("_", "-"), folder))
-        keys = schema.defaults(schema.fragment("preprocess", "mix"), {"from": names or list(steps), **params})
+            inputs.append(Input(name, folder, named=written[name]))
+        keys = schema.defaults(
+            schema.fragment("preprocess", "mix"), {"from": list(dict.fromkeys(written.values())), **params}
+        )
         made = tmp_path_factory.mktemp("mixed")
         step = Step("mix", "preprocess", "mix", keys, made, inputs={"from": tuple(inputs)})
         return Mixed(kind.run(step, Out(made)), made)
@@ -122,8 +128,41 @@ def test_a_whole_split_is_mixed_part_by_part(mix):
 
 def test_a_name_stands_for_all_siblings_of_a_matrix(mix):
     steps = {"talk_ann": numbered("p", 1), "talk_bob": numbered("q", 1), "general": numbered("g", 1)}
-    ran = mix({"repeat": [2, 1]}, names=["talk", "general"], **steps)
+    ran = mix({"repeat": [2, 1]}, names={"talk_ann": "talk", "talk_bob": "talk"}, **steps)
     assert sorted(ids(ran)) == ["g0", "p0", "p0~2", "q0", "q0~2"]
+
+
+NAMES = """\
+recipe: 1
+matrix: {who: [ann, bob]}
+steps:
+  talk: {matrix: [who], preprocess: table, folder: rows, files: "${who}.jsonl"}
+  talk-b: {preprocess: table, folder: rows, files: other.jsonl}
+  mixed: {preprocess: mix, from: FROM, repeat: [1, 3]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "times"),
+    [
+        ("[talk, talk-b]", {"ann": 1, "bob": 1, "other": 3}),
+        ("[talk-b, talk]", {"ann": 3, "bob": 3, "other": 1}),
+        ("[talk-ann, talk-b]", {"ann": 1, "other": 3}),
+        ("[talk, talk]", {"ann": 4, "bob": 4}),
+    ],
+)
+def test_a_step_named_like_the_siblings_of_another_counts_by_its_own_name(tmp_path, monkeypatch, names, times):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARTIFACTS", "artifacts")
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "recipes").mkdir()
+    for name in ("ann", "bob", "other"):
+        (tmp_path / "rows" / f"{name}.jsonl").write_text(json.dumps({"id": name, "text": name}) + "\n")
+    (tmp_path / "recipes" / "names.yaml").write_text(NAMES.replace("FROM", names))
+    done = CliRunner().invoke(main, ["run", "names"], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    made = read_rows(tmp_path / "artifacts" / "names" / "mixed" / "rows.jsonl")
+    assert Counter(row["text"] for row in made) == times
 
 
 def test_rows_without_an_id_and_mapped_columns_come_through(mix):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import stat
 import string
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import DataError, MachineError, StepError
-from runner.steps.preprocess._scrub_aliases import FAMILY, FIRST, Aliases
+from runner.step import Step
+from runner.steps.preprocess._scrub_aliases import FAMILY, FIRST, Aliases, key_of
 from runner.steps.preprocess._scrub_patterns import Span, patterns
 from runner.steps.preprocess._scrub_text import ORDER, ResidueError, Scrubber
 
@@ -208,6 +210,17 @@ def test_without_a_variable_a_key_is_made_once_that_only_its_owner_reads(run_kin
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert [path.name for path in key.parent.iterdir()] == ["aliases.key"]
     assert key.read_text().strip() not in str(made)
+
+
+def test_several_steps_at_once_get_one_key_where_the_file_system_has_no_hard_links_too(tmp_path, monkeypatch):
+    def refuse(*paths: Path) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    step = Step("scrub", "preprocess", "scrub", {}, tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        keys = list(threads.map(key_of, [step] * 8))
+    assert len(set(keys)) == 1 and len(keys[0]) == 64
 
 
 def test_two_people_never_share_an_alias(run_kind):
