@@ -141,7 +141,7 @@ def test_references_inside_free_keys_are_found(language: Language) -> None:
         ),
         (
             "  a: {merge: lora, model: base}\n",
-            "steps.a.model: 'base' is no adapter, and merge: lora takes one. Name a train step with lora:.",
+            "steps.a.model: 'base' is no adapter, and merge: lora takes one. Name a train step with lora:, or an entry whose folder holds an adapter.",
         ),
         (
             "  a: {train: judge, from: parts, columns: {label: id}, model: voice-warm}\n",

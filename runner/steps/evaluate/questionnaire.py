@@ -161,16 +161,10 @@ def _plots(scored: Scored, inventory: Inventory, metrics: dict[str, Any]) -> lis
     if inventory.reference:
         series["people"] = {inventory.traits[trait]: one["mean"] for trait, one in inventory.reference.items()}
         errors["people"] = {inventory.traits[trait]: one["sd"] for trait, one in inventory.reference.items()}
-    made: list[dict[str, Any]] = [
-        {
-            "title": inventory.title,
-            "kind": "bars",
-            "y": "score",
-            "series": series,
-            "errors": errors,
-            "shared": ["people"],
-        }
-    ]
+    bars = {"kind": "bars", "y": "score", "series": series, "errors": errors, "shared": ["people"]}
+    # People alone, without a sheet beside them, would look like a score
+    scored_any = any(held["traits"] for held in metrics.values())
+    made: list[dict[str, Any]] = [{"title": inventory.title, **bars}] if scored_any else []
     names = list(inventory.traits.values())
     related = _sheets.correlation([one for held in scored.values() for one in held], inventory.traits)
     if related:

@@ -229,6 +229,14 @@ def test_blank_answers_can_end_the_step(run_kind: Any, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(("answer", "bars"), [("3", 1), ("", 0)])
+def test_people_are_drawn_beside_sheets_and_never_alone(run_kind: Any, answer: str, bars: int) -> None:
+    rows = [{"order-0": n, "shuffle0-test0": answer, "source": f"a.csv:{n}"} for n in range(1, 121)]
+    ran = run_kind("evaluate.questionnaire", {}, rows, folder=IPIP, files=(IPIP / "inventory.yaml",))
+    drawn = [plot for plot in ran.facts["plots"] if plot["kind"] == "bars"]
+    assert len(drawn) == bars and all(set(plot["series"]) == {"a.csv", "people"} for plot in drawn)
+
+
 def test_an_answer_that_is_no_option_counts_as_blank_and_is_told(run_kind: Any, tmp_path: Path) -> None:
     small(tmp_path)
     rows = [{"order-0": n, "shuffle0-test0": "3" if n != 2 else "9", "source": f"a.csv:{n}"} for n in (1, 2, 3)]
