@@ -44,7 +44,9 @@ def svg(boxes: list[Box]) -> str:
     lines = [_line(held[need], places[need], box, places[box.name]) for box in boxes for need in box.needs]
     shapes = [_shape(box, *places[box.name]) for box in boxes]
     width, height = round(x - ACROSS + 2), round(tallest)
-    size = f'viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="the steps of the recipe"'
+    # On a narrow page it scrolls before its words become too small to read
+    style = f"max-width:{width}px;min-width:{round(0.7 * width)}px"
+    size = f'viewBox="0 0 {width} {height}" style="{style}" role="img" aria-label="the steps of the recipe"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" {size}>{"".join([*lines, *shapes])}</svg>'
 
 
