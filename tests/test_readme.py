@@ -1,4 +1,4 @@
-"""What the README shows is what a newcomer gets."""
+"""What the README shows is what a newcomer gets, and who works on the project finds every module."""
 
 from __future__ import annotations
 
@@ -61,3 +61,13 @@ def test_mistakes_are_told_as_the_readme_shows(me: Path) -> None:
     code, told = call("check", "me")
     shown = re.search(r"```\n(recipes/me.yaml:.*?)```", README, re.DOTALL)
     assert code == 1 and shown and told.startswith(shown[1])
+
+
+def test_the_map_for_contributors_names_every_module_once() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [
+        line for line in text.partition("| what | modules")[2].split("\n\n")[0].splitlines() if line.startswith("|")
+    ]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])]
+    modules = {path.stem for path in (ROOT / "runner").glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(named) == sorted(modules)
